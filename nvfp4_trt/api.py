@@ -1,0 +1,240 @@
+"""The public functions: quantize, export, build, compare. The command line calls these and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from nvfp4_trt.atomic import check_writable
+from nvfp4_trt.calibration import input_amaxes
+from nvfp4_trt.exporting import OnnxArtifact, export_module
+from nvfp4_trt.loading import Inputs, LoadedModel, load_inputs, load_model
+from nvfp4_trt.portable import load as load_portable
+from nvfp4_trt.quantization import QuantizedModel, quantize_module
+from nvfp4_trt.recipe import DEFAULT_RECIPE, ActivationScaling, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.loading import Batch
+
+    Source = str | Path | nn.Module
+    GivenInputs = str | Iterable[Batch] | Inputs | None
+
+__all__ = ["build", "compare", "export", "quantize"]
+
+
+def quantize(
+    model: nn.Module,
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    *,
+    inputs: Iterable[Batch] | None = None,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    inplace: bool = False,
+) -> QuantizedModel:
+    """Quantize a module's linear layers to NVFP4.
+
+    Args:
+        model: any module. It is copied, unless `inplace`.
+        recipe: a built-in name, a YAML file, or a `Recipe`.
+        inputs: calibration batches, by the names of the forward's parameters; a static recipe needs them.
+        only: patterns of the layers to quantize, instead of the recipe's.
+        exclude: patterns of layers to leave as they are, beside the recipe's.
+        inplace: change `model` itself, which saves the memory of a copy.
+
+    Returns:
+        The quantized module, which runs on CPU and CUDA, and the table of its layers.
+
+    Raises:
+        RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError, NonfiniteWeightError: see there.
+        InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs.
+    """
+    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    batches = () if inputs is None else inputs
+    return quantize_module(
+        model, chosen, calibrate=lambda root, names: input_amaxes(root, names, batches), inplace=inplace
+    )
+
+
+def export(
+    model: Source,
+    output: str | Path,
+    *,
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    inputs: GivenInputs = None,
+    input_specs: Sequence[str] = (),
+    seed: int = 0,
+    dynamic: Sequence[str] = (),
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    factory: str | None = None,
+    trust_pickle: bool = False,
+    dtype: str | torch.dtype | None = None,
+) -> OnnxArtifact:
+    """Load, quantize and export a model to a portable ONNX file.
+
+    Args:
+        model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or a module (left unchanged).
+        output: the ONNX file; it appears whole or not at all.
+        recipe: a built-in name, a YAML file, or a `Recipe`.
+        inputs: example batches, a file of them, or `package.module:function`; the first is traced, all of them
+            calibrate a static recipe.
+        input_specs: random inputs instead, `NAME:DTYPE:SHAPE[:LOW..HIGH]` each.
+        seed: of random inputs.
+        dynamic: dynamic dimensions: `batch,sequence`, or `NAME:batch,_`.
+        only: patterns of the layers to quantize, instead of the recipe's.
+        exclude: patterns of layers to leave as they are, beside the recipe's.
+        factory: `package.module:function` that makes the module of a state dict or safetensors file.
+        trust_pickle: let the file run code where loading it means that.
+        dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
+
+    Raises:
+        Nvfp4Error: any of `nvfp4_trt.errors`, each with its code and a hint.
+    """
+    path = Path(output)
+    check_writable(path)
+    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
+    given = _inputs(loaded, inputs, input_specs, seed)
+    module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
+    static = chosen.activations.scaling is ActivationScaling.STATIC
+    quantized = quantize(
+        module,
+        chosen,
+        inputs=batches if static else None,
+        inplace=module is not loaded.module or not isinstance(model, nn.Module),
+    )
+    return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.sha256)
+
+
+def build(
+    model: str | Path | OnnxArtifact,
+    output: str | Path,
+    *,
+    backend: str | None = None,
+    targets: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    allow_higher_precision: Sequence[str] = (),
+    lowered: str | Path | None = None,
+    log: str | Path | None = None,
+) -> EngineArtifact:
+    """Lower a portable ONNX file, build an engine from it in a child process, and audit the engine.
+
+    Args: and raises: see `nvfp4_trt.building.build_engine`.
+    """
+    from nvfp4_trt.building import build_engine
+
+    return build_engine(
+        _path(model),
+        Path(output),
+        backend=backend,
+        targets=targets,
+        dims=dims,
+        allow=allow_higher_precision,
+        lowered=None if lowered is None else Path(lowered),
+        log=None if log is None else Path(log),
+    )
+
+
+def compare(
+    model: str | Path | OnnxArtifact,
+    reference: Source,
+    *,
+    inputs: GivenInputs = None,
+    input_specs: Sequence[str] = (),
+    seed: int = 0,
+    factory: str | None = None,
+    trust_pickle: bool = False,
+    dtype: str | torch.dtype | None = None,
+    min_sqnr: float | None = None,
+    min_cosine: float | None = None,
+    max_abs_error: float | None = None,
+    save_inputs: str | Path | None = None,
+    save_outputs: str | Path | None = None,
+) -> Comparison:
+    """Run a portable ONNX file on ONNX Runtime and compare it with the model that it came from.
+
+    Args:
+        model: the ONNX file.
+        reference: the float model, as `export` takes it; or outputs of it that were saved (`.json`), with the
+            inputs that they belong to as `inputs`.
+        inputs: as for `export`.
+        input_specs: as for `export`.
+        seed: as for `export`.
+        factory: as for `export`.
+        trust_pickle: as for `export`.
+        dtype: as for `export`.
+        min_sqnr: lowest signal to quantization noise ratio of any output, in dB.
+        min_cosine: lowest cosine similarity of any output.
+        max_abs_error: largest absolute error of any output.
+        save_inputs: write the inputs for `polygraphy run --load-inputs`.
+        save_outputs: write the reference's outputs for `polygraphy run --load-outputs`.
+
+    Raises:
+        BelowThresholdError: a threshold was missed.
+        Nvfp4Error: any other of `nvfp4_trt.errors`.
+    """
+    from nvfp4_trt.comparison import compare_onnx, compare_saved
+
+    path = _path(model)
+    for saved in (save_inputs, save_outputs):
+        if saved is not None:
+            check_writable(Path(saved))
+    if not isinstance(reference, nn.Module) and Path(reference).suffix == ".json":
+        result = compare_saved(path, Path(reference), Path(str(inputs)))
+    else:
+        load_portable(path)  # its own errors first: loading a reference may take long
+        loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
+        given = _inputs(loaded, inputs, input_specs, seed)
+        module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(reference, nn.Module))
+        result = compare_onnx(
+            path,
+            module,
+            batches,
+            reference_name=loaded.source,
+            save_inputs=None if save_inputs is None else Path(save_inputs),
+            save_outputs=None if save_outputs is None else Path(save_outputs),
+        )
+    result.check(min_sqnr, min_cosine, max_abs_error)
+    return result
+
+
+def _path(model: str | Path | OnnxArtifact) -> Path:
+    return model.path if isinstance(model, OnnxArtifact) else Path(model)
+
+
+def _with_patterns(recipe: Recipe, only: Sequence[str], exclude: Sequence[str]) -> Recipe:
+    return recipe.model_copy(
+        update={"only": tuple(only) or recipe.only, "exclude": (*recipe.exclude, *exclude)}
+    )
+
+
+def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:
+    if isinstance(inputs, Inputs):
+        return inputs
+    if inputs is None or isinstance(inputs, str):
+        return load_inputs(loaded.module, specs=specs, source=inputs, seed=seed, example=loaded.example)
+    batches = tuple(inputs)
+    if not batches:
+        return load_inputs(loaded.module)  # the error that says what is missing
+    return Inputs(batches, "given in memory", random=False)
+
+
+def _cast(
+    module: nn.Module, batches: Sequence[Batch], dtype: str | torch.dtype | None, *, copy: bool
+) -> tuple[nn.Module, tuple[Batch, ...]]:
+    if dtype is None:
+        return module, tuple(batches)
+    import copy as copying
+
+    wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    changed = (copying.deepcopy(module) if copy else module).to(wanted)
+    return changed, tuple(
+        {name: t.to(wanted) if t.is_floating_point() else t for name, t in batch.items()} for batch in batches
+    )

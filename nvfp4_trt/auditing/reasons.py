@@ -1,0 +1,39 @@
+"""Why a GEMM lost FP4: what is known of TensorRT's conditions, matched to what was built instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nvfp4_trt.layers import WEIGHT_ONLY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nvfp4_trt.auditing.record import Row
+    from nvfp4_trt.layers import Layer
+
+_MIN_K = 32
+
+
+def known_reason(layer: Layer, rows: Sequence[Row], between: str | None) -> str:
+    """Return the reason in words.
+
+    Args:
+        layer: the layer; `shape` is (N, K).
+        rows: the rows that compute its GEMM nodes; may be empty.
+        between: what stands between its dequantized operands and a MatMul, where something does.
+    """
+    n, k = layer.shape
+    if between:
+        return f"{between}; TensorRT dequantizes the weight to higher precision at every run"
+    if k < _MIN_K:
+        return f"K = {k} < {_MIN_K}: TensorRT builds such a GEMM in half precision"
+    if n == 1:
+        return "N = 1: TensorRT builds no GEMM for it"
+    if not rows:
+        return "no row of the layer record computes it"
+    row = rows[0]
+    operands = ", ".join(sorted({o.dtype for o in (*row.inputs, *row.constants)}))
+    if layer.precision == WEIGHT_ONLY:
+        return f"row {row.name!r} reads no FP4 weight (its operands: {operands})"
+    return f"row {row.name!r} ({row.type}) has no FP4 operands on both sides (it has: {operands})"

@@ -1,0 +1,191 @@
+"""A portable ONNX file → an audited engine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from nvfp4_trt.atomic import check_writable, output_file, output_folder
+from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
+from nvfp4_trt.building.backends import Backend, choose_backend
+from nvfp4_trt.building.process import run_build
+from nvfp4_trt.building.profiles import InputProfile, make_profile, parse_ranges
+from nvfp4_trt.building.spec import BuildSpec
+from nvfp4_trt.building.trtexec import trtexec_line
+from nvfp4_trt.errors import BuildFailedError
+from nvfp4_trt.passes import Lowering, lower
+from nvfp4_trt.portable import interruptions, load, save
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+RECORD_SUFFIX = ".json"
+DEFAULT_TARGET = "sm_120"
+
+
+class EngineRecord(BaseModel):
+    """What `model.engine.json` holds."""
+
+    engine: str
+    """File name of the engine."""
+    engine_sha256: str
+    engine_bytes: int
+    backend: str
+    version: str
+    targets: tuple[str, ...]
+    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    seconds: float
+    trtexec: str
+    """A line that builds the same engine from the lowered file."""
+    recipe: dict[str, Any]
+    source_sha256: str
+    passes: dict[str, int]
+    """Lowering pass → how many places it changed."""
+    audit: Audit
+    rows: tuple[Row, ...]
+    """The whole layer record."""
+
+
+@dataclass(frozen=True)
+class EngineArtifact:
+    """An engine on disk, with its record beside it."""
+
+    path: Path
+    record: EngineRecord
+
+    @property
+    def audit(self) -> Audit:
+        """The audit's outcome."""
+        return self.record.audit
+
+
+def lower_file(source: Path, output: Path) -> Lowering:
+    """Lower a portable file and write TensorRT's form of it.
+
+    Raises:
+        FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load`.
+        OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
+    """
+    check_writable(output)
+    model, _ = load(source)
+    lowering = lower(model)
+    save(model, output)
+    return lowering
+
+
+def build_engine(
+    source: Path,
+    output: Path,
+    *,
+    backend: str | None = None,
+    targets: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    lowered: Path | None = None,
+    log: Path | None = None,
+) -> EngineArtifact:
+    """Lower, build and audit.
+
+    Args:
+        source: a file that `nvfp4-trt export` wrote.
+        output: the engine; its record appears as `output.json`. Neither appears where the audit fails.
+        backend: `tensorrt` or `tensorrt_rtx`; by default full TensorRT where it is installed.
+        targets: GPU architectures, `sm_120` and the like; by default sm_120 where the backend cross-compiles,
+            else the GPU of this machine.
+        dims: ranges of dynamic dimensions, `NAME=MIN:OPT:MAX`.
+        allow: patterns of layers that may be built in higher precision.
+        lowered: where to keep the lowered ONNX file, if anywhere.
+        log: where to keep TensorRT's log, if anywhere; also kept where the build fails.
+
+    Raises:
+        BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError: the backend cannot do it.
+        ParseFailedError, BuildFailedError, BuildCrashedError: TensorRT failed.
+        Fp4LostError: a requested GEMM is not FP4.
+        ProfileError, InputSpecError: a range does not fit.
+        FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load`.
+        OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
+    """
+    for path in (output, lowered, log):
+        if path is not None:
+            check_writable(path)
+    chosen = choose_backend(backend)
+    goals = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if chosen.cross_compiles else ())
+    chosen.check_targets(goals)
+    ranges = parse_ranges(dims)
+    model, metadata = load(source)
+    profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
+    between = interruptions(model, metadata.layers)
+    lowering = lower(model)
+    kept = lowered or output.with_suffix(".trt.onnx")
+    with output_folder(output) as scratch:
+        work = scratch / ".work"
+        work.mkdir()
+        save(model, work / kept.name)
+        if lowered is not None:
+            save(model, lowered)
+        spec = _spec(chosen, goals, work / kept.name, scratch / output.name, profile)
+        del model
+        try:
+            result = run_build(spec, work)
+        finally:
+            if log is not None and spec.log.is_file():
+                with output_file(log) as place:
+                    shutil.copyfile(spec.log, place)
+        rows = _rows(spec)
+        audit = audit_engine(rows, metadata.layers, lowering.gemms, lowering.scales, between, allow=allow)
+        audit.check()
+        record = EngineRecord(
+            engine=output.name,
+            engine_sha256=_sha256(spec.engine),
+            engine_bytes=spec.engine.stat().st_size,
+            backend=str(chosen.name),
+            version=result.version,
+            targets=goals,
+            profile={name: tuple(shapes) for name, shapes in profile.items()},
+            seconds=round(result.seconds, 3),
+            trtexec=trtexec_line(chosen.name, goals, kept, output, profile),
+            recipe=metadata.recipe,
+            source_sha256=metadata.source_sha256,
+            passes=lowering.changes,
+            audit=audit,
+            rows=tuple(rows),
+        )
+        shutil.rmtree(work)
+        written = scratch / f"{output.name}{RECORD_SUFFIX}"
+        written.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    return EngineArtifact(output, record)
+
+
+def _spec(
+    backend: Backend, targets: tuple[str, ...], model: Path, engine: Path, profile: dict[str, InputProfile]
+) -> BuildSpec:
+    work = model.parent
+    return BuildSpec(
+        backend=backend.name,
+        targets=targets,
+        model=model,
+        engine=engine,
+        record=work / "record.txt",
+        log=work / "tensorrt.log",
+        profile={name: tuple(shapes) for name, shapes in profile.items()},
+    )
+
+
+def _rows(spec: BuildSpec) -> list[Row]:
+    try:
+        return parse_record(spec.record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BuildFailedError(
+            f"{spec.backend} gave no layer record, so nothing proves that the engine's GEMMs are FP4",
+            "report the backend's version; --log FILE keeps its log",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

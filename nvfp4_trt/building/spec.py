@@ -1,0 +1,39 @@
+"""What the parent process asks of the child that runs TensorRT, and what the child answers; as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 (pydantic needs it at run time)
+
+from pydantic import BaseModel
+
+from nvfp4_trt.building.backends import BackendName  # noqa: TC001
+
+
+class BuildSpec(BaseModel):
+    """One build."""
+
+    backend: BackendName
+    targets: tuple[str, ...]
+    model: Path
+    """The lowered ONNX file."""
+    engine: Path
+    """Where the engine goes."""
+    record: Path
+    """Where the layer record goes, as the backend gives it."""
+    log: Path
+    """Where the log grows while TensorRT runs."""
+    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    """Input name → smallest, preferred and largest shape."""
+
+
+class BuildResult(BaseModel):
+    """How a build went."""
+
+    seconds: float = 0.0
+    """Wall time from parsing to the serialized engine."""
+    version: str = ""
+    """The backend's version."""
+    error: str = ""
+    """Empty where it went well; else the code of the error."""
+    message: str = ""
+    hint: str = ""

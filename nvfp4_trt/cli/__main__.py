@@ -1,0 +1,6 @@
+"""`python -m nvfp4_trt.cli`."""
+
+from nvfp4_trt.cli.main import main
+
+if __name__ == "__main__":
+    main()

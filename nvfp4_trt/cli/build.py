@@ -1,0 +1,84 @@
+"""`nvfp4-trt build engine FILE -o ENGINE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nvfp4_trt.cli.output import output_options, print_result, working
+
+
+@click.group()
+def build() -> None:
+    """Build engines."""
+
+
+@build.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The engine to write.")
+@click.option(
+    "--backend",
+    type=click.Choice(["tensorrt", "tensorrt_rtx"]),
+    help="Full TensorRT, or TensorRT-RTX, which cross-compiles. Default: full where it is installed.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="SM",
+    help="GPU architecture: sm_120, sm_121 (TensorRT-RTX; repeat for both), sm_100, sm_103 (full TensorRT).",
+)
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=MIN:OPT:MAX",
+    help="Range of a dynamic dimension. Default: 1 to 4 times its extent in the example.",
+)
+@click.option(
+    "--allow-higher-precision",
+    "allow",
+    multiple=True,
+    metavar="PATTERN",
+    help="Accept that the layers that match are not FP4 in the engine.",
+)
+@click.option("--lowered", type=click.Path(path_type=Path), help="Keep the lowered ONNX file here.")
+@click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
+@output_options
+def engine(
+    model: Path,
+    output: Path,
+    backend: str | None,
+    targets: tuple[str, ...],
+    dims: tuple[str, ...],
+    allow: tuple[str, ...],
+    lowered: Path | None,
+    log: Path | None,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 (read by `main`)
+) -> None:
+    """Lower MODEL, build an engine from it and audit that its GEMMs are FP4.
+
+    The layer record and the audit appear beside the engine as OUTPUT.json. A requested GEMM that is not FP4
+    fails the build.
+    """
+    with working(f"building {output}"):
+        from nvfp4_trt import api
+        from nvfp4_trt.report import engine_object, engine_summary
+
+        artifact = api.build(
+            model,
+            output,
+            backend=backend,
+            targets=targets,
+            dims=dims,
+            allow_higher_precision=allow,
+            lowered=lowered,
+            log=log,
+        )
+    print_result(
+        engine_object(artifact.record, str(artifact.path)),
+        as_json=as_json,
+        people=lambda: engine_summary(artifact.record, str(artifact.path)),
+    )

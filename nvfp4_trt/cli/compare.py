@@ -1,0 +1,74 @@
+"""`nvfp4-trt compare FILE --reference MODEL`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nvfp4_trt.cli.options import model_options, source_options
+from nvfp4_trt.cli.output import output_options, print_error, print_result, working
+from nvfp4_trt.errors import BelowThresholdError
+
+if TYPE_CHECKING:
+    from nvfp4_trt.comparison import Comparison
+
+
+@click.command()
+@click.argument("onnx", type=click.Path(path_type=Path))
+@click.option(
+    "--reference",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The model that ONNX was exported from, or outputs saved with --save-outputs (.json).",
+)
+@click.option("--min-sqnr", type=float, metavar="DB", help="Fail where an output's SQNR is below this.")
+@click.option("--min-cosine", type=float, metavar="C", help="Fail where an output's cosine is below this.")
+@click.option("--max-abs-error", type=float, metavar="E", help="Fail where an output's error exceeds this.")
+@click.option("--save-inputs", type=click.Path(path_type=Path), help="Write the inputs, for polygraphy run.")
+@click.option(
+    "--save-outputs", type=click.Path(path_type=Path), help="Write the reference's outputs likewise."
+)
+@model_options
+@output_options
+def compare(
+    onnx: Path,
+    reference: Path,
+    min_sqnr: float | None,
+    min_cosine: float | None,
+    max_abs_error: float | None,
+    save_inputs: Path | None,
+    save_outputs: Path | None,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 (read by `main`)
+    **source: Any,
+) -> None:
+    """Compare ONNX, run on ONNX Runtime, with the float model that it came from.
+
+    Exits with status 1 where a threshold is missed.
+    """
+    with working(f"comparing {onnx} with {reference}"):
+        from nvfp4_trt import api
+        from nvfp4_trt.report import comparison_table
+
+        result = api.compare(
+            onnx, reference, save_inputs=save_inputs, save_outputs=save_outputs, **source_options(source)
+        )
+    missed = _missed(result, min_sqnr, min_cosine, max_abs_error)
+    told = result.as_dict() | ({} if missed is None else {"error": missed.as_dict()})
+    print_result(told, as_json=as_json, people=lambda: [comparison_table(result)])
+    if missed is not None:
+        if not as_json:
+            print_error(missed.as_dict(), as_json=False)
+        click.get_current_context().exit(missed.exit_status)
+
+
+def _missed(
+    result: Comparison, min_sqnr: float | None, min_cosine: float | None, max_abs_error: float | None
+) -> BelowThresholdError | None:
+    try:
+        result.check(min_sqnr, min_cosine, max_abs_error)
+    except BelowThresholdError as missed:
+        return missed
+    return None

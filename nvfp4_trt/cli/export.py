@@ -1,0 +1,64 @@
+"""`nvfp4-trt export MODEL -o FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nvfp4_trt.cli.options import model_options, source_options
+from nvfp4_trt.cli.output import output_options, print_result, working
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write."
+)
+@click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option(
+    "--dynamic",
+    multiple=True,
+    metavar="[NAME:]DIM,DIM",
+    help="Name the dynamic leading axes, for example batch,sequence; `_` keeps an axis fixed.",
+)
+@model_options
+@output_options
+def export(
+    model: Path,
+    output: Path,
+    recipe: str | None,
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 (read by `main`)
+    **source: Any,
+) -> None:
+    """Load MODEL, quantize it to NVFP4 and export a portable ONNX file.
+
+    MODEL is a state dict or safetensors file (with --model), a torch.export program, a pickled module (with
+    --trust-pickle), or a Hugging Face folder.
+    """
+    with working(f"exporting {model}"):
+        from nvfp4_trt import api
+        from nvfp4_trt.recipe import DEFAULT_RECIPE
+        from nvfp4_trt.report import export_object, export_summary
+
+        artifact = api.export(
+            model,
+            output,
+            recipe=recipe or DEFAULT_RECIPE,
+            only=only,
+            exclude=exclude,
+            dynamic=dynamic,
+            **source_options(source),
+        )
+    print_result(
+        export_object(artifact, random_inputs=bool(source["input_specs"])),
+        as_json=as_json,
+        people=lambda: export_summary(artifact, source["input_specs"], source["seed"]),
+    )

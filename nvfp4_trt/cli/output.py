@@ -1,0 +1,65 @@
+"""Where output goes: one JSON object, or text for people, on standard output; everything else on the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json` and `--debug`, which every command has."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the whole traceback of an error."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else."),
+    ):
+        function = option(function)
+    return function
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that work is under way; whatever libraries print meanwhile goes to standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with contextlib.redirect_stdout(sys.stderr), console.status(what) if console.is_terminal else _nothing():
+        yield
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def print_result(
+    result: dict[str, Any], *, as_json: bool, people: Callable[[], list[RenderableType]]
+) -> None:
+    """Print a command's result, for a program or for people."""
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    for part in people():
+        console.print(part)
+
+
+def print_error(error: dict[str, str], *, as_json: bool) -> None:
+    """Print how a command failed."""
+    if as_json:
+        click.echo(json.dumps({"error": error}))
+        return
+    click.echo(f"error[{error['code']}]: {error['message']}", err=True)
+    click.echo(f"hint: {error['hint']}", err=True)

@@ -1,0 +1,243 @@
+"""Every error a user can meet: one class each, with a stable code, an exit status and a way out.
+
+Exit statuses: 1 a result below its threshold, 2 a mistake in what was asked, 3 an environment that
+lacks something, 4 a failure inside TensorRT. The codes are part of the public interface: scripts match
+on them (`--json` prints them under `error.code`), so a code never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+RESULT_BELOW_THRESHOLD = 1
+USER_MISTAKE = 2
+ENVIRONMENT_LACKS = 3
+TENSORRT_FAILED = 4
+
+
+class Nvfp4Error(Exception):
+    """What went wrong, and what to do about it.
+
+    Args:
+        message: what was wrong, naming the file, layer, tensor or option.
+        hint: what to do next, as an instruction or a command that would work.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = USER_MISTAKE
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the `error` object of the `--json` output."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+class FileMissingError(Nvfp4Error):
+    """A path that was named does not exist."""
+
+    code = "file-missing"
+
+
+class FileTruncatedError(Nvfp4Error):
+    """A file starts like a model and ends too early, or its checksum does not hold."""
+
+    code = "file-truncated"
+
+
+class NotAModelError(Nvfp4Error):
+    """A file is none of the kinds that can be read."""
+
+    code = "not-a-model"
+
+
+class WrongKindError(Nvfp4Error):
+    """A file is a readable kind, but not one that this command or this set of options takes."""
+
+    code = "wrong-kind"
+
+
+class UntrustedCodeError(Nvfp4Error):
+    """Loading the file would run code that the file carries, and `--trust-pickle` was not given."""
+
+    code = "untrusted-code"
+
+
+class OutputUnwritableError(Nvfp4Error):
+    """The folder of an output is missing, or cannot be written to."""
+
+    code = "output-unwritable"
+
+
+class DiskFullError(Nvfp4Error):
+    """The disk filled up while an output was written; nothing of it was kept."""
+
+    code = "disk-full"
+    exit_status = ENVIRONMENT_LACKS
+
+
+# --- models and inputs ------------------------------------------------------------------------------
+
+
+class FactoryImportError(Nvfp4Error):
+    """`package.module:function` cannot be imported, or calling it raised."""
+
+    code = "factory-import"
+
+
+class FactoryResultError(Nvfp4Error):
+    """A factory returned something other than what its option asks for."""
+
+    code = "factory-result"
+
+
+class StateDictMismatchError(Nvfp4Error):
+    """A state dict's names or shapes are not those of the factory's module."""
+
+    code = "state-dict-mismatch"
+
+
+class InputSpecError(Nvfp4Error):
+    """An option's value does not follow its syntax."""
+
+    code = "option-syntax"
+
+
+class InputsMissingError(Nvfp4Error):
+    """Example inputs are needed, and none were given."""
+
+    code = "inputs-missing"
+
+
+class InputsMismatchError(Nvfp4Error):
+    """Example inputs do not fit the model: a name, a shape or a dtype."""
+
+    code = "inputs-mismatch"
+
+
+class NonfiniteWeightError(Nvfp4Error):
+    """A weight to be quantized holds NaN or infinity."""
+
+    code = "nonfinite-weight"
+
+
+class NonfiniteCalibrationError(Nvfp4Error):
+    """Calibration saw NaN or infinity entering a layer."""
+
+    code = "nonfinite-calibration"
+
+
+class ModelRunError(Nvfp4Error):
+    """The model raised on the inputs that it was given."""
+
+    code = "model-run"
+
+
+# --- recipes ----------------------------------------------------------------------------------------
+
+
+class RecipeInvalidError(Nvfp4Error):
+    """A recipe has an unknown key, an unknown base, or a value out of its set."""
+
+    code = "recipe-invalid"
+
+
+class PatternMatchesNothingError(Nvfp4Error):
+    """A pattern given to select layers matches none."""
+
+    code = "pattern-no-match"
+
+
+class NothingToQuantizeError(Nvfp4Error):
+    """No layer of the model can, or was asked to, be FP4."""
+
+    code = "nothing-to-quantize"
+
+
+# --- export, build, audit ---------------------------------------------------------------------------
+
+
+class ExportFailedError(Nvfp4Error):
+    """`torch.export` or the ONNX exporter could not take the model."""
+
+    code = "export-failed"
+
+
+class NotOurOnnxError(Nvfp4Error):
+    """An ONNX file carries no nodes of the domain `nvfp4`, or of a version that is not known."""
+
+    code = "onnx-not-nvfp4"
+
+
+class TargetUnsupportedError(Nvfp4Error):
+    """The chosen backend cannot build for the chosen GPU architecture."""
+
+    code = "target-unsupported"
+
+
+class FeatureUnsupportedError(Nvfp4Error):
+    """The chosen backend, at its installed version, lacks something that was asked for."""
+
+    code = "feature-unsupported"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class BackendMissingError(Nvfp4Error):
+    """No TensorRT module is installed, or not the one that was asked for."""
+
+    code = "backend-missing"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class DependencyMissingError(Nvfp4Error):
+    """An optional package is needed for this input, and is not installed."""
+
+    code = "dependency-missing"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class ProfileError(Nvfp4Error):
+    """A range for a dynamic dimension is missing, empty, or for a dimension the model has not."""
+
+    code = "profile-invalid"
+
+
+class ParseFailedError(Nvfp4Error):
+    """TensorRT's ONNX parser refused the lowered model."""
+
+    code = "parse-failed"
+    exit_status = TENSORRT_FAILED
+
+
+class BuildFailedError(Nvfp4Error):
+    """TensorRT's builder returned no engine."""
+
+    code = "build-failed"
+    exit_status = TENSORRT_FAILED
+
+
+class BuildCrashedError(Nvfp4Error):
+    """The process that runs TensorRT died; the message ends with its log's last lines."""
+
+    code = "build-crashed"
+    exit_status = TENSORRT_FAILED
+
+
+class Fp4LostError(Nvfp4Error):
+    """A GEMM that the recipe asked to be FP4 is not, by the engine's own layer record."""
+
+    code = "fp4-lost"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
+class BelowThresholdError(Nvfp4Error):
+    """A comparison fell below a threshold that was set."""
+
+    code = "below-threshold"
+    exit_status = RESULT_BELOW_THRESHOLD

@@ -1,0 +1,74 @@
+"""A quantized module → a portable ONNX file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nvfp4_trt.exporting.dynamic import dynamic_axes, traceable
+from nvfp4_trt.exporting.finish import finish
+from nvfp4_trt.exporting.trace import trace
+from nvfp4_trt.loading import check_runs, flatten_outputs
+from nvfp4_trt.portable import Metadata, package_versions, save
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from nvfp4_trt.layers import Layer
+    from nvfp4_trt.loading import Batch
+    from nvfp4_trt.quantization import QuantizedModel
+    from nvfp4_trt.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class OnnxArtifact:
+    """A portable ONNX file on disk."""
+
+    path: Path
+    metadata: Metadata
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers' table."""
+        return self.metadata.layers
+
+
+def export_module(
+    quantized: QuantizedModel, batch: Batch, path: Path, *, dynamic: Sequence[str] = (), source_sha256: str
+) -> OnnxArtifact:
+    """Export a quantized module.
+
+    Args:
+        quantized: what `quantization.quantize_module` returned.
+        batch: example inputs by the forward's parameter names.
+        path: the file to write; it appears whole or not at all.
+        dynamic: dynamic dimensions, see `dynamic_axes`.
+        source_sha256: hash of what the model was loaded from.
+
+    Raises:
+        InputSpecError, InputsMismatchError: a dynamic dimension or the batch does not fit the model.
+        ExportFailedError: torch's exporter refused the model.
+        OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
+    """
+    axes = dynamic_axes(dynamic, batch)
+    traced_with = traceable(batch, axes)
+    quantized.module.eval()
+    output_names = list(flatten_outputs(check_runs(quantized.module, traced_with)))
+    model = trace(quantized.module, traced_with, axes)
+    metadata = Metadata(
+        recipe=quantized.recipe.model_dump(mode="json"),
+        layers=quantized.layers,
+        scale_rule=_scale_rule(quantized.recipe),
+        source_sha256=source_sha256,
+        example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
+        versions=package_versions(),
+    )
+    finish(model, metadata, output_names)
+    save(model, path)
+    return OnnxArtifact(path, metadata)
+
+
+def _scale_rule(recipe: Recipe) -> str:
+    weights, activations = str(recipe.weights.rule), str(recipe.activations.rule)
+    return weights if weights == activations else f"{weights}/{activations}"

@@ -1,0 +1,113 @@
+"""How torch's ONNX exporter writes the custom operators: as bare nodes of domain `nvfp4`.
+
+The exporter inlines every model-local function that it is given, so it is given none: the function bodies
+are attached to the finished model (`functions.portable_functions`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnxscript.values import Op, Opset
+
+from nvfp4_trt.portable.functions import DOMAIN, VERSION
+from nvfp4_trt.format import scale_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Schema = onnx.defs.OpSchema
+_REAL = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "any float")
+_FP32, _U8, _E4M3 = "tensor(float)", "tensor(uint8)", "tensor(float8e4m3fn)"
+_RULE = [
+    _Schema.Attribute(name, onnx.helper.make_attribute(name, 0.0), "")
+    for name in ("floor", "zero_block_scale")
+]
+_DTYPE = [_Schema.Attribute("dtype", onnx.helper.make_attribute("dtype", 1), "")]
+
+
+@cache
+def _op(name: str) -> Op:
+    inputs, outputs, attributes = _SIGNATURES[name]
+    schema = _Schema(
+        name,
+        DOMAIN,
+        VERSION,
+        inputs=[_Schema.FormalParameter(n, t) for n, t in inputs],
+        outputs=[_Schema.FormalParameter(n, t) for n, t in outputs],
+        type_constraints=[_REAL] if any(t == "T" for _, t in (*inputs, *outputs)) else [],
+        attributes=attributes,
+    )
+    return Op(Opset(DOMAIN, VERSION), name, schema)
+
+
+_X, _SCALE, _Y = ("x", "T"), ("scale", _FP32), ("y", "T")
+_CODES = [("packed", _U8), ("block_scale", _E4M3)]
+_SIGNATURES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], list[_Schema.Attribute]]] = {
+    "PerTensorScale": ([_X], [_SCALE], []),
+    "PerTokenScale": ([_X], [_SCALE], []),
+    "Quantize": ([_X, _SCALE], _CODES, _RULE),
+    "QuantizeSingleLevel": ([_X], _CODES, _RULE),
+    "Dequantize": ([*_CODES, _SCALE], [_Y], _DTYPE),
+    "DequantizeSingleLevel": (_CODES, [_Y], _DTYPE),
+}
+
+
+def _rule_attributes(rule: str) -> dict[str, float]:
+    which = scale_rule(rule)
+    return {"floor": which.floor, "zero_block_scale": which.zero_block_scale or 0.0}
+
+
+def _dtype_number(dtype: Any) -> int:
+    if isinstance(dtype, torch.dtype):
+        return int(_BY_TORCH[dtype])
+    return int(dtype)
+
+
+_BY_TORCH = {
+    torch.float32: ir.DataType.FLOAT,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.bfloat16: ir.DataType.BFLOAT16,
+}
+
+
+def _per_tensor_scale(x: Any, rule: str = "spec") -> Any:  # noqa: ARG001 (the rules agree on it)
+    return _op("PerTensorScale")(x)
+
+
+def _per_token_scale(x: Any, rule: str = "spec") -> Any:  # noqa: ARG001
+    return _op("PerTokenScale")(x)
+
+
+def _quantize(x: Any, scale: Any, rule: str = "spec") -> Any:
+    if scale is None:
+        return _op("QuantizeSingleLevel")(x, **_rule_attributes(rule))
+    return _op("Quantize")(x, scale, **_rule_attributes(rule))
+
+
+def _dequantize(packed: Any, block_scale: Any, scale: Any, dtype: Any) -> Any:
+    number = _dtype_number(dtype)
+    if scale is None:
+        return _op("DequantizeSingleLevel")(packed, block_scale, dtype=number)
+    return _op("Dequantize")(packed, block_scale, scale, dtype=number)
+
+
+def _fake_quantize(x: Any, scale: Any, rule: str = "spec") -> Any:
+    packed, block_scale = _quantize(x, scale, rule)
+    return _dequantize(packed, block_scale, scale, x.dtype)
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the exporter's `custom_translation_table` for the operators of `quantization.ops`."""
+    ops = torch.ops.nvfp4
+    return {
+        ops.per_tensor_scale.default: _per_tensor_scale,
+        ops.per_token_scale.default: _per_token_scale,
+        ops.quantize.default: _quantize,
+        ops.dequantize.default: _dequantize,
+        ops.fake_quantize.default: _fake_quantize,
+    }

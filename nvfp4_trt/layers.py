@@ -1,0 +1,29 @@
+"""The row of every table: a layer of the model, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NVFP4 = "nvfp4"
+WEIGHT_ONLY = "nvfp4-weight-only"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that has a weight, and its precision."""
+
+    name: str
+    """Qualified name in the torch module."""
+    kind: str
+    """Class name of the module."""
+    shape: tuple[int, ...]
+    """Shape of the weight; `(N, K)` for a linear layer, whatever order it is stored in."""
+    precision: str
+    """`nvfp4`, `nvfp4-weight-only`, or the dtype it stays in."""
+    reason: str = ""
+    """Why it is not FP4; empty where it is."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its weight is stored as NVFP4."""
+        return self.precision in {NVFP4, WEIGHT_ONLY}

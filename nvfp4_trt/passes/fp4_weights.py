@@ -1,0 +1,73 @@
+"""Packed uint8 weights → FLOAT4E2M1 initializers behind standard DequantizeLinear nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from nvfp4_trt.portable import PACKED_SUFFIX, is_ours
+from nvfp4_trt.passes.base import LoweringPass
+from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Fp4Weights(LoweringPass):
+    """Replaces each `nvfp4.Dequantize` of an initializer by two DequantizeLinear nodes and a Cast.
+
+    Needs: `SingleLevel` has run (every weight has a per-tensor scale).
+    After: no packed initializer is left; the bytes of codes and scales are those of the portable file.
+    Meaning: the portable body computes `(e2m1 · s_b) · s_t`, DequantizeLinear `e2m1 · (s_b · s_t)`: the first
+    product is exact there, the second rounded here, so a value may differ by 2⁻²³ relative.
+    """
+
+    name = "fp4-weights"
+
+    def run(self, model: ir.Model) -> int:
+        """See `LoweringPass.run`."""
+        graph = model.graph
+        found = [
+            n for n in graph if is_ours(n, {"Dequantize"}) and n.inputs[0] in graph.initializers.values()
+        ]
+        converted: dict[str, ir.Value] = {}
+        for node in found:
+            _replace(graph, node, converted)
+        for name in converted:
+            if not graph.initializers[name].uses():
+                del graph.initializers[name]
+        return len(found)
+
+
+def _replace(graph: ir.Graph, node: ir.Node, converted: Mapping[str, ir.Value]) -> None:
+    packed, block_scale, scale = node.inputs
+    if packed is None or packed.name is None:
+        raise ValueError(f"{node.name} has no named weight")
+    layer = packed.name.removesuffix(PACKED_SUFFIX)
+    if packed.name not in converted:
+        converted[packed.name] = _as_fp4(graph, packed, f"{layer}.weight")  # type: ignore[index]
+    weight = converted[packed.name]
+    out = node.outputs[0]
+    build = Builder(graph, node.name or layer, before=node)
+    steps = build.node("DequantizeLinear", [block_scale, scale], "scales").outputs[0]
+    steps.type, steps.shape = ir.TensorType(ir.DataType.FLOAT), block_scale.shape if block_scale else None
+    values = build.node(
+        "DequantizeLinear", [weight, steps], "values", attributes={"axis": -1, "block_size": 16}
+    ).outputs[0]
+    values.type, values.shape = ir.TensorType(ir.DataType.FLOAT), weight.shape
+    replace_uses(graph, out, build.cast(values, out.dtype or ir.DataType.FLOAT, "cast"))
+    remove_unused(graph, [node])
+
+
+def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
+    if packed.const_value is None:
+        raise ValueError(f"{packed.name} holds no data")
+    data = packed.const_value.numpy()
+    shape = ir.Shape((*data.shape[:-1], data.shape[-1] * 2))
+    tensor = ir.PackedTensor(np.ascontiguousarray(data), ir.DataType.FLOAT4E2M1, shape=shape, name=name)
+    value = ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT4E2M1), const_value=tensor)
+    graph.register_initializer(value)
+    return value

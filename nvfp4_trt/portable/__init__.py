@@ -1,0 +1,26 @@
+"""The portable ONNX file: its operators and their bodies, its metadata, reading and writing; without torch."""
+
+from nvfp4_trt.portable.files import load, save
+from nvfp4_trt.portable.functions import DOMAIN, OPSET, VERSION, decode_table, e2m1_values, portable_functions
+from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
+from nvfp4_trt.portable.sites import PACKED_SUFFIX, Site, find_sites, interruptions, is_ours, layer_name
+
+__all__ = [
+    "DOMAIN",
+    "OPSET",
+    "PACKED_SUFFIX",
+    "VERSION",
+    "Metadata",
+    "Site",
+    "decode_table",
+    "e2m1_values",
+    "find_sites",
+    "interruptions",
+    "is_ours",
+    "layer_name",
+    "load",
+    "package_versions",
+    "portable_functions",
+    "read_metadata",
+    "save",
+]

@@ -1,0 +1,151 @@
+"""Quantize a module: open attention, select, calibrate where a scale is static, and swap layers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from nvfp4_trt import format as fmt
+from nvfp4_trt.errors import NonfiniteWeightError
+from nvfp4_trt.layers import NVFP4, Layer
+from nvfp4_trt.quantization import attention
+from nvfp4_trt.quantization.modules import ActivationQuantizer, PackedWeight, QuantEmbedding, QuantLinear
+from nvfp4_trt.quantization.select import select, weight_nk
+from nvfp4_trt.recipe import ActivationScaling, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Calibrator = Callable[[nn.Module, tuple[str, ...]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A module whose selected layers are NVFP4, and the table that says which."""
+
+    module: nn.Module
+    recipe: Recipe
+    layers: tuple[Layer, ...]
+
+    def __call__(self, *args: Tensor, **kwargs: Tensor) -> object:
+        """Run the module."""
+        return self.module(*args, **kwargs)
+
+
+def quantize_module(
+    module: nn.Module, recipe: Recipe, *, calibrate: Calibrator | None = None, inplace: bool = False
+) -> QuantizedModel:
+    """Replace the layers that `recipe` selects by their NVFP4 forms.
+
+    Args:
+        module: any module; its linear layers, `Conv1D`s and attention projections are candidates.
+        recipe: what to select and how to scale.
+        calibrate: called with the module (its attention opened, nothing quantized yet) and the names of the
+            layers that need a static scale; returns amax(|input|) of each. Needed for `w4a4-static`.
+        inplace: change `module` itself; otherwise a deep copy.
+
+    Raises:
+        NonfiniteWeightError: a selected weight holds NaN or infinity.
+        PatternMatchesNothingError, NothingToQuantizeError: see `select`.
+    """
+    root = module if inplace else copy.deepcopy(module)
+    root = _open_attention(root)
+    layers = select(root, recipe)
+    chosen = tuple(layer.name for layer in layers if layer.quantized)
+    amaxes: Mapping[str, float] = {}
+    if recipe.activations.scaling is ActivationScaling.STATIC:
+        if calibrate is None:
+            raise ValueError("a static recipe needs a calibrator")
+        amaxes = calibrate(root, chosen)
+    swap = _Swap(recipe, amaxes)
+    for name in chosen:
+        root = _put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
+    embeddings = []
+    for name, child in list(root.named_modules()):
+        tied = swap.tied_embedding(child)
+        if tied is not None:
+            embeddings.append(Layer(name, "Embedding", tuple(child.weight.shape), NVFP4))  # type: ignore[arg-type]
+            root = _put(root, child, tied)
+    return QuantizedModel(root, recipe, (*layers, *embeddings))
+
+
+class _Swap:
+    """Makes the replacements; a weight that several layers share is packed once and shared again."""
+
+    def __init__(self, recipe: Recipe, amaxes: Mapping[str, float]) -> None:
+        self.recipe = recipe
+        self.amaxes = amaxes
+        self.packed: dict[tuple[object, ...], tuple[PackedWeight, Tensor]] = {}
+
+    def linear(self, name: str, module: nn.Module) -> QuantLinear:
+        weight = weight_nk(module)
+        made = QuantLinear(self._pack(name, weight), module.bias, self._quantizer(name, weight), weight.dtype)  # type: ignore[arg-type]
+        _carry_over(module, made)
+        return made
+
+    def tied_embedding(self, module: nn.Module) -> QuantEmbedding | None:
+        if not isinstance(module, nn.Embedding) or module.max_norm is not None:
+            return None
+        held = self.packed.get(_identity(module.weight))
+        if held is None:
+            return None
+        made = QuantEmbedding(held[0], module.weight.dtype)
+        _carry_over(module, made)
+        return made
+
+    def _pack(self, name: str, weight: Tensor) -> PackedWeight:
+        key = _identity(weight)
+        if key not in self.packed:
+            values = weight.detach()
+            if not bool(torch.isfinite(values).all()):
+                bad = int((~torch.isfinite(values)).sum())
+                raise NonfiniteWeightError(
+                    f"the weight {name}.weight holds {bad} values that are NaN or infinite",
+                    f"mend the checkpoint, or keep the layer as it is with --exclude {name!r}",
+                )
+            packed = fmt.pack_weight(values.contiguous(), fmt.scale_rule(self.recipe.weights.rule))
+            # The weight itself is kept beside: while it lives, no other can take its address.
+            self.packed[key] = (PackedWeight(*packed), weight)
+        return self.packed[key][0]
+
+    def _quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:
+        activations = self.recipe.activations
+        scale = None
+        if activations.scaling is ActivationScaling.STATIC:
+            amax = torch.tensor(self.amaxes[name], dtype=torch.float32)
+            scale = fmt.per_tensor_scale(amax, fmt.scale_rule(activations.rule)).to(weight.device)
+        return ActivationQuantizer(activations.scaling, activations.rule, scale)
+
+
+def _open_attention(root: nn.Module) -> nn.Module:
+    for child in list(root.modules()):
+        if isinstance(child, nn.MultiheadAttention) and attention.refusal(child) is None:
+            opened = attention.OpenMultiheadAttention(child)
+            _carry_over(child, opened)
+            root = _put(root, child, opened)
+    return root
+
+
+def _put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Put `new` wherever `old` stands below `root`, and return the root."""
+    if root is old:
+        return new
+    for parent in list(root.modules()):
+        for name, child in list(parent._modules.items()):  # noqa: SLF001 (named_children skips repeats)
+            if child is old:
+                parent._modules[name] = new  # noqa: SLF001
+    return root
+
+
+def _carry_over(old: nn.Module, new: nn.Module) -> None:
+    new.train(old.training)
+    new._forward_hooks = old._forward_hooks  # noqa: SLF001 (torch has no public way to move hooks)
+    new._forward_pre_hooks = old._forward_pre_hooks  # noqa: SLF001
+
+
+def _identity(weight: Tensor) -> tuple[object, ...]:
+    return weight.data_ptr(), weight.shape, weight.stride(), weight.dtype

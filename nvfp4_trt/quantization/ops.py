@@ -1,0 +1,106 @@
+"""The custom torch operators of NVFP4 (`torch.ops.nvfp4.*`), with fake kernels and gradients.
+
+They wrap `nvfp4_trt.format` and add nothing to its arithmetic. As custom operators they stay whole
+through `torch.compile(fullgraph=True)` and `torch.export`, so that an exporter can turn each into its ONNX
+node; none of them looks at data from Python, so none breaks a graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nvfp4_trt import format as fmt
+
+_Context = torch.autograd.function.FunctionCtx
+
+
+@torch.library.custom_op("nvfp4::per_tensor_scale", mutates_args=())
+def per_tensor_scale(x: Tensor, rule: str = "spec") -> Tensor:
+    """Return the run-time per-tensor scale amax(|x|) / 2688 of `x` of any shape: fp32 `[]`."""
+    return fmt.per_tensor_scale(x, fmt.scale_rule(rule))
+
+
+@per_tensor_scale.register_fake
+def _(x: Tensor, rule: str = "spec") -> Tensor:
+    return x.new_empty((), dtype=torch.float32)
+
+
+@torch.library.custom_op("nvfp4::per_token_scale", mutates_args=())
+def per_token_scale(x: Tensor, rule: str = "spec") -> Tensor:
+    """Return the run-time scale of each row of `x` `[..., K]`, amax over K / 2688: fp32 `[..., 1]`."""
+    return fmt.per_token_scale(x, fmt.scale_rule(rule))
+
+
+@per_token_scale.register_fake
+def _(x: Tensor, rule: str = "spec") -> Tensor:
+    return x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+
+
+@torch.library.custom_op("nvfp4::quantize", mutates_args=())
+def quantize(x: Tensor, scale: Tensor | None, rule: str = "spec") -> tuple[Tensor, Tensor]:
+    """Quantize `x` `[..., K]` along K.
+
+    Args:
+        x: fp16, bf16 or fp32, K a multiple of 16.
+        scale: fp32 `[]` or `[..., 1]`; None for single-level scaling.
+        rule: name of the scale rule.
+
+    Returns:
+        Packed e2m1 codes, uint8 `[..., K/2]`, and block scales, float8_e4m3fn `[..., K/16]`.
+    """
+    return fmt.quantize(x, scale, fmt.scale_rule(rule))
+
+
+@quantize.register_fake
+def _(x: Tensor, scale: Tensor | None, rule: str = "spec") -> tuple[Tensor, Tensor]:
+    lead, k = x.shape[:-1], x.shape[-1]
+    return (
+        x.new_empty((*lead, k // 2), dtype=torch.uint8),
+        x.new_empty((*lead, k // fmt.BLOCK), dtype=torch.float8_e4m3fn),
+    )
+
+
+@torch.library.custom_op("nvfp4::dequantize", mutates_args=())
+def dequantize(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the values `[..., K]` of packed codes `[..., K/2]`, computed in fp32, then rounded to `dtype`."""
+    return fmt.dequantize(packed, block_scale, scale, dtype)
+
+
+@dequantize.register_fake
+def _(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return packed.new_empty((*packed.shape[:-1], packed.shape[-1] * 2), dtype=dtype)
+
+
+@torch.library.custom_op("nvfp4::fake_quantize", mutates_args=())
+def fake_quantize(x: Tensor, scale: Tensor | None, rule: str = "spec") -> Tensor:
+    """Quantize and dequantize `x` `[..., K]`: same shape and dtype; gradients pass straight through.
+
+    A gradient is stopped where a given `scale` is too small for the element's magnitude (it saturates at
+    2688 · scale, or 2688 where `scale` is None), as in a clipping quantizer; a scale taken from `x` itself
+    saturates nothing, so all gradients pass.
+    """
+    which = fmt.scale_rule(rule)
+    packed, block_scale = fmt.quantize(x, scale, which)
+    return fmt.dequantize(packed, block_scale, scale, x.dtype)
+
+
+@fake_quantize.register_fake
+def _(x: Tensor, scale: Tensor | None, rule: str = "spec") -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_for_backward(ctx: _Context, inputs: tuple[Tensor, Tensor | None, str], output: Tensor) -> None:
+    x, scale, _rule = inputs
+    ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
+
+
+def _straight_through(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+    x, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+    # An eighth of slack: the scale is a rounded quotient of the amax itself, which must pass.
+    reach = fmt.TWO_LEVEL_MAX * 1.125
+    limit = reach if scale is None else scale * reach
+    return torch.where(x.float().abs() <= limit, gradient, torch.zeros_like(gradient)), None, None
+
+
+fake_quantize.register_autograd(_straight_through, setup_context=_keep_for_backward)

@@ -1,0 +1,150 @@
+"""Recipes: which layers become FP4, and how their weights and activations are scaled.
+
+A recipe is data: five built-in names, or a YAML file that starts from one (`base: NAME`) and says what
+differs. It is carried whole in the metadata of every exported file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
+
+
+class ActivationScaling(StrEnum):
+    """Where an activation's per-tensor scale comes from."""
+
+    DYNAMIC = "dynamic"
+    """Computed at run time over the whole tensor: one fp32 scalar."""
+    DYNAMIC_TOKEN = "dynamic-token"  # noqa: S105 (a token of text)
+    """Computed at run time for each row: fp32 `[..., 1]`."""
+    STATIC = "static"
+    """A constant, calibrated on example inputs."""
+    SINGLE_LEVEL = "single-level"
+    """None: the block scale alone spans the range."""
+    NONE = "none"
+    """Activations are not quantized (weight-only)."""
+
+
+class RuleName(StrEnum):
+    """Which peer's rounding of block scales to follow (see `nvfp4_trt.format.ScaleRule`)."""
+
+    SPEC = "spec"
+    TORCHAO = "torchao"
+    MODELOPT = "modelopt"
+    COMPRESSED_TENSORS = "compressed-tensors"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Strict):
+    """How weights are quantized: always two-level, amax / 2688 per tensor."""
+
+    rule: RuleName = RuleName.SPEC
+
+
+class Activations(_Strict):
+    """How activations are quantized at the door of each FP4 layer."""
+
+    scaling: ActivationScaling = ActivationScaling.DYNAMIC_TOKEN
+    rule: RuleName = RuleName.SPEC
+
+
+class Recipe(_Strict):
+    """A recipe. `only` selects layers, then `exclude` takes some away; both are shell globs."""
+
+    name: str = "custom"
+    weights: Weights = Weights()
+    activations: Activations = Activations()
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def _builtin(name: str, scaling: ActivationScaling) -> Recipe:
+    return Recipe(name=name, activations=Activations(scaling=scaling))
+
+
+DEFAULT_RECIPE = "w4a4-dynamic-token"
+RECIPES: dict[str, Recipe] = {
+    "w4a4-dynamic": _builtin("w4a4-dynamic", ActivationScaling.DYNAMIC),
+    "w4a4-dynamic-token": _builtin("w4a4-dynamic-token", ActivationScaling.DYNAMIC_TOKEN),
+    "w4a4-static": _builtin("w4a4-static", ActivationScaling.STATIC),
+    "w4a4-single-level": _builtin("w4a4-single-level", ActivationScaling.SINGLE_LEVEL),
+    "w4a16": _builtin("w4a16", ActivationScaling.NONE),
+}
+
+
+def load_recipe(source: str | Path | Recipe) -> Recipe:
+    """Return a recipe by built-in name, from a YAML file, or as it is.
+
+    Args:
+        source: a `Recipe`; one of `RECIPES`; or a path ending in `.yaml` or `.yml`.
+
+    Raises:
+        RecipeInvalidError: an unknown name, an unknown key, or a value out of its set.
+        FileMissingError: a YAML path that does not exist.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if str(source) in RECIPES:
+        return RECIPES[str(source)]
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise RecipeInvalidError(
+            f"{str(source)!r} is not a built-in recipe",
+            f"choose one of {', '.join(RECIPES)}, or a .yaml file",
+        )
+    if not path.is_file():
+        raise FileMissingError(f"the recipe {path} does not exist", "check the path")
+    return _from_mapping(_read_yaml(path), path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeInvalidError(
+            f"{path} is not YAML: {error}", "see docs/recipes.md for the keys"
+        ) from error
+    if not isinstance(data, dict):
+        raise RecipeInvalidError(f"{path} holds no mapping", "start it with `base: w4a4-dynamic-token`")
+    return data
+
+
+def _from_mapping(data: dict[str, Any], path: Path) -> Recipe:
+    base = data.pop("base", DEFAULT_RECIPE)
+    if base not in RECIPES:
+        raise RecipeInvalidError(
+            f"{path}: base {base!r} is not a built-in recipe", f"choose one of {', '.join(RECIPES)}"
+        )
+    merged = _merge(RECIPES[base].model_dump(mode="json"), {"name": path.stem, **data})
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise RecipeInvalidError(f"{path}: {where}: {reason}", _known_keys()) from error
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merge(base[key], over[key])
+        for key in base.keys() & over.keys()
+        if isinstance(base[key], dict) and isinstance(over[key], dict)
+    }
+    return {**base, **over, **both}
+
+
+def _known_keys() -> str:
+    keys = ["base", *(k for k in Recipe.model_fields if k not in {"weights", "activations"})]
+    keys += [f"weights.{k}" for k in Weights.model_fields]
+    keys += [f"activations.{k}" for k in Activations.model_fields]
+    return f"known keys: {', '.join(keys)}"

@@ -1,0 +1,17 @@
+"""What the commands print: objects for programs, tables for people."""
+
+from nvfp4_trt.report.inspection import Inspection, inspect_file
+from nvfp4_trt.report.objects import engine_object, export_object
+from nvfp4_trt.report.tables import comparison_table, engine_summary, export_summary, recipes_table, table
+
+__all__ = [
+    "Inspection",
+    "comparison_table",
+    "engine_object",
+    "engine_summary",
+    "export_object",
+    "export_summary",
+    "inspect_file",
+    "recipes_table",
+    "table",
+]

@@ -1,0 +1,130 @@
+"""What `inspect` shows of a portable file or of an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from nvfp4_trt.building import EngineRecord
+from nvfp4_trt.errors import FileMissingError, NotAModelError
+from nvfp4_trt.portable import find_sites, layer_name, load
+from nvfp4_trt.portable.sites import is_ours
+from nvfp4_trt.report.objects import engine_object, layer_object
+from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, megabytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+    from rich.console import RenderableType
+
+    from nvfp4_trt.portable import Metadata, Site
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One file's contents, for a program and for people."""
+
+    as_object: dict[str, Any]
+    parts: list[RenderableType]
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read a portable ONNX file, or an engine through the record beside it.
+
+    Raises:
+        FileMissingError: there is no such file, or an engine's record is missing.
+        NotAModelError: it is neither, or the record belongs to another engine.
+        NotOurOnnxError: an ONNX file of another making.
+    """
+    if not path.is_file():
+        raise FileMissingError(f"{path} does not exist", "check the path")
+    record = path.with_name(f"{path.name}.json")
+    if record.is_file():
+        return _inspect_engine(path, record)
+    if path.suffix in {".engine", ".plan"}:
+        raise FileMissingError(
+            f"{record.name}, the record beside {path.name}, is missing",
+            "keep the two together: an engine alone can be read only on the GPU that it was built for",
+        )
+    model, metadata = load(path)
+    return _inspect_onnx(path, model, metadata)
+
+
+def _inspect_engine(path: Path, record_file: Path) -> Inspection:
+    try:
+        record = EngineRecord.model_validate_json(record_file.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise NotAModelError(f"{record_file} is not an engine's record", "build the engine again") from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != record.engine_sha256:
+        raise NotAModelError(f"{record_file} belongs to another engine than {path}", "build the engine again")
+    return Inspection(
+        {"kind": "engine", **engine_object(record, str(path))},
+        [engine_layers(record), *engine_summary(record, str(path))],
+    )
+
+
+def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection:
+    sites = {site.layer: site for site in find_sites(model.graph)}
+    weights = {layer_name(n): n for n in model.graph if is_ours(n) and n.op_type.startswith("Dequantize")}
+    scales, sizes, rows = {}, {}, []
+    for layer in metadata.layers:
+        row = layer_object(layer)
+        node = weights.get(layer.name)
+        if layer.quantized and node is not None:
+            weight, activation = _weight_scale(node), _activation_scale(sites.get(layer.name))
+            scales[layer.name] = (f"{weight:.4g}", activation)
+            sizes[layer.name] = sum(
+                v.const_value.nbytes for v in node.inputs if v is not None and v.const_value
+            )
+            row |= {"weight_scale": weight, "activation_scale": activation, "bytes": sizes[layer.name]}
+        rows.append(row)
+    size = path.stat().st_size
+    told = {
+        "kind": "onnx",
+        "onnx": str(path),
+        "onnx_bytes": size,
+        "recipe": metadata.recipe,
+        "scale_rule": metadata.scale_rule,
+        "source_sha256": metadata.source_sha256,
+        "versions": metadata.versions,
+        "inputs": [_io(value) for value in model.graph.inputs],
+        "outputs": [_io(value) for value in model.graph.outputs],
+        "layers": rows,
+    }
+    parts: list[RenderableType] = [
+        layers_table(metadata.layers, scales, sizes),
+        "",
+        *(f"input {x['name']}: {x['dtype']} {x['shape']}" for x in told["inputs"]),  # type: ignore[attr-defined]
+        *(f"output {x['name']}: {x['dtype']} {x['shape']}" for x in told["outputs"]),  # type: ignore[attr-defined]
+        f"recipe {metadata.recipe['name']}, scale rule {metadata.scale_rule}, {megabytes(size)}",
+    ]
+    return Inspection(told, parts)
+
+
+def _weight_scale(node: ir.Node) -> float:
+    value = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004 (codes, block scales, scale)
+    return 1.0 if value is None or value.const_value is None else float(value.const_value.numpy())
+
+
+def _activation_scale(site: Site | None) -> str:
+    if site is None or site.quantize is None:
+        return "none"
+    if site.scale is not None:
+        return {"PerTokenScale": "run-time, per token", "PerTensorScale": "run-time, per tensor"}[
+            site.scale.op_type
+        ]
+    if site.quantize.op_type == "QuantizeSingleLevel":
+        return "single level"
+    value = site.quantize.inputs[1]
+    return "none" if value is None or value.const_value is None else f"{float(value.const_value.numpy()):.4g}"
+
+
+def _io(value: ir.Value) -> dict[str, Any]:
+    dims = [] if value.shape is None else [d if isinstance(d, int) else str(d.value) for d in value.shape]
+    return {"name": value.name, "dtype": str(value.dtype), "shape": dims}

@@ -1,0 +1,59 @@
+"""The `--json` objects: stable keys, plain values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
+
+if TYPE_CHECKING:
+    from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.exporting import OnnxArtifact
+    from nvfp4_trt.layers import Layer
+
+
+def layer_object(layer: Layer) -> dict[str, Any]:
+    """Return one row of `layers`."""
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "precision": layer.precision,
+        "reason": layer.reason,
+    }
+
+
+def export_object(artifact: OnnxArtifact, *, random_inputs: bool) -> dict[str, Any]:
+    """Return what `export --json` prints."""
+    return {
+        "onnx": str(artifact.path),
+        "recipe": artifact.metadata.recipe["name"],
+        "layers": [layer_object(layer) for layer in artifact.layers],
+        "random_inputs": random_inputs,
+        "onnx_bytes": artifact.path.stat().st_size,
+        "source_sha256": artifact.metadata.source_sha256,
+    }
+
+
+def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
+    """Return what `build engine --json` prints."""
+    requested, realized = record.audit.counts(NVFP4)
+    kept, held = record.audit.counts(WEIGHT_ONLY)
+    return {
+        "engine": path,
+        "record": f"{path}.json",
+        "backend": record.backend,
+        "version": record.version,
+        "targets": list(record.targets),
+        "fp4": {"requested": requested, "realized": realized},
+        "fp4_weights": {"requested": kept, "realized": held},
+        "kernels": record.audit.kernels,
+        "engine_bytes": record.engine_bytes,
+        "weight_bytes": record.audit.weight_bytes,
+        "floor_bytes": record.audit.floor_bytes,
+        "seconds": record.seconds,
+        "passes": record.passes,
+        "trtexec": record.trtexec,
+        "profile": {name: [list(shape) for shape in shapes] for name, shapes in record.profile.items()},
+        "layers": [layer.model_dump() for layer in record.audit.layers],
+    }

@@ -1,0 +1,162 @@
+"""Tables and summaries for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.exporting import OnnxArtifact
+    from nvfp4_trt.layers import Layer
+    from nvfp4_trt.recipe import Recipe
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table; columns whose name starts with `#` hold numbers."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(
+            column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold"
+        )
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    return made
+
+
+def export_summary(artifact: OnnxArtifact, specs: Sequence[str], seed: int) -> list[RenderableType]:
+    """Return what `export` prints: every layer with its precision, and the reason where it is not FP4."""
+    layers = artifact.layers
+    counts = Counter(layer.precision for layer in layers)
+    rows = [(x.name, x.kind, "x".join(map(str, x.shape)), x.precision, x.reason) for x in layers]
+    parts: list[RenderableType] = [
+        table("Layers", ("layer", "kind", "shape", "precision", "reason"), rows),
+        "",
+        f"recipe {artifact.metadata.recipe['name']}: "
+        + ", ".join(f"{count} layers {precision}" for precision, count in counts.most_common()),
+    ]
+    if specs:
+        parts.append(
+            f"inputs were random (seed {seed}): they trace the model and say nothing about real data"
+        )
+    size = artifact.path.stat().st_size
+    return [
+        *parts,
+        f"wrote {artifact.path} ({megabytes(size)}); next: nvfp4-trt build engine {artifact.path}",
+    ]
+
+
+def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
+    """Return what `build engine` prints."""
+    audit = record.audit
+    requested, realized = audit.counts(NVFP4)
+    kept, held = audit.counts(WEIGHT_ONLY)
+    lines = []
+    if requested:
+        lines.append(("FP4 GEMMs", f"{realized}/{requested}"))
+        computed = sum(bool(layer.scale_row) for layer in audit.layers)
+        lines.append(("with a run-time scale", f"{computed}"))
+    if kept:
+        lines.append(("FP4 weights (GEMMs in higher precision)", f"{held}/{kept}"))
+    ratio = audit.weight_bytes / audit.floor_bytes if audit.floor_bytes else 0.0
+    lines += [
+        ("kernels", str(audit.kernels)),
+        ("engine", f"{record.engine_bytes:,} bytes"),
+        (
+            "FP4 weights",
+            f"{audit.weight_bytes:,} bytes, {ratio:.3f} of the floor of 0.5625 bytes a parameter",
+        ),
+        (
+            "built",
+            f"in {record.seconds:.1f} s by {record.backend} {record.version} for {', '.join(record.targets)}",
+        ),
+    ]
+    lines += [
+        (f"profile {name}", " / ".join("x".join(map(str, s)) for s in p))
+        for name, p in record.profile.items()
+    ]
+    lines.append(("equivalent", record.trtexec))
+    accepted = [layer for layer in audit.layers if layer.accepted]
+    lines += [("accepted in higher precision", f"{layer.name}: {layer.reason}") for layer in accepted]
+    lines.append(("wrote", f"{path} and {path}.json"))
+    return [table("", ("", ""), lines)]
+
+
+def engine_layers(record: EngineRecord) -> Table:
+    """Return the audited layers of an engine."""
+    rows = [
+        (
+            x.name,
+            x.requested,
+            "yes" if x.realized else "accepted" if x.accepted else "no",
+            x.row,
+            x.scale_row or "-",
+        )
+        for x in record.audit.layers
+    ]
+    return table(
+        "Layers", ("layer", "requested", "realized", "row of the record", "run-time scale from"), rows
+    )
+
+
+def comparison_table(result: Comparison) -> Table:
+    """Return the metrics of each output."""
+    rows = [
+        (
+            o.name,
+            "identical" if o.sqnr_db == float("inf") else f"{o.sqnr_db:.2f}",
+            f"{o.cosine:.6f}",
+            f"{o.max_abs_error:.4g}",
+        )
+        for o in result.outputs
+    ]
+    title = f"{result.model} against {result.reference}, {result.batches} batches"
+    return table(title, ("output", "#SQNR dB", "#cosine", "#max abs error"), rows)
+
+
+def recipes_table(recipes: Mapping[str, Recipe], default: str) -> Table:
+    """Return the built-in recipes."""
+    rows = [
+        (name, recipe.activations.scaling, recipe.weights.rule, "default" if name == default else "")
+        for name, recipe in recipes.items()
+    ]
+    return table("Recipes", ("name", "activation scaling", "scale rule", ""), rows)
+
+
+def layers_table(
+    layers: Sequence[Layer], scales: Mapping[str, tuple[str, str]], sizes: Mapping[str, int]
+) -> Table:
+    """Return the layers of a portable file, with their scales and bytes."""
+    rows = []
+    for layer in layers:
+        weight, activation = scales.get(layer.name, ("-", "-"))
+        shape = "x".join(map(str, layer.shape))
+        size = sizes.get(layer.name)
+        rows.append(
+            (
+                layer.name,
+                shape,
+                layer.precision,
+                weight,
+                activation,
+                "-" if size is None else f"{size:,}",
+                layer.reason,
+            )
+        )
+    columns = ("layer", "shape", "precision", "weight scale", "activation scale", "#bytes", "reason")
+    return table("Layers", columns, rows)
+
+
+def megabytes(size: int) -> str:
+    """Return a size in MiB as text."""
+    return f"{size / 2**20:.1f} MiB"

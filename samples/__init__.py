@@ -1,0 +1,1 @@
+"""Runnable samples, one folder each."""

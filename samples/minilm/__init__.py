@@ -1,0 +1,1 @@
+"""A sentence encoder, from its Hugging Face folder to five audited engines."""
