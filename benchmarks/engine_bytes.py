@@ -1,8 +1,8 @@
 """How close an engine's weights are to the fewest bytes that FP4 allows.
 
 Reads the record that `nvfp4-trt build engine` writes beside an engine (`model.engine.json`), or what its
-`--json` prints: `weight_bytes` is what the engine holds, `floor_bytes` what its FP4 weights need at least
-(0.5625 bytes a parameter and 4 bytes a tensor) with everything else as it is in the ONNX file.
+`--json` prints: `weight_bytes` is what the engine holds for its FP4 weights, codes and block scales with
+their padding; `floor_bytes` is 0.5625 bytes for each of their parameters, the fewest that NVFP4 allows.
 """
 
 from __future__ import annotations

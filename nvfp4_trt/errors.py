@@ -236,6 +236,12 @@ class Fp4LostError(Nvfp4Error):
     exit_status = RESULT_BELOW_THRESHOLD
 
 
+class OnnxRunError(Nvfp4Error):
+    """ONNX Runtime refused an exported file, or failed while running it."""
+
+    code = "onnx-run"
+
+
 class BelowThresholdError(Nvfp4Error):
     """A comparison fell below a threshold that was set."""
 

@@ -45,7 +45,11 @@ class _Strict(BaseModel):
 
 
 class Weights(_Strict):
-    """How weights are quantized: always two-level, amax / 2688 per tensor."""
+    """How weights are quantized: always two-level, amax / 2688 per tensor.
+
+    The rule concerns weights alone: a peer's way of rounding them travels as bytes, while activations are
+    quantized at run time by TensorRT, which knows one way.
+    """
 
     rule: RuleName = RuleName.SPEC
 
@@ -54,7 +58,6 @@ class Activations(_Strict):
     """How activations are quantized at the door of each FP4 layer."""
 
     scaling: ActivationScaling = ActivationScaling.DYNAMIC_TOKEN
-    rule: RuleName = RuleName.SPEC
 
 
 class Recipe(_Strict):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+_PIPED_WIDTH = 250
+"""Columns of what goes to a file or a pipe: names are not to be folded there."""
+
+
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json` and `--debug`, which every command has."""
     for option in (
@@ -51,7 +55,8 @@ def print_result(
         return
     from rich.console import Console
 
-    console = Console(soft_wrap=False, highlight=False)
+    terminal = Console(highlight=False)
+    console = terminal if terminal.is_terminal else Console(width=_PIPED_WIDTH, highlight=False)
     for part in people():
         console.print(part)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.quantization import QuantizedModel
-    from nvfp4_trt.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def export_module(
     metadata = Metadata(
         recipe=quantized.recipe.model_dump(mode="json"),
         layers=quantized.layers,
-        scale_rule=_scale_rule(quantized.recipe),
+        scale_rule=str(quantized.recipe.weights.rule),
         source_sha256=source_sha256,
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
@@ -68,7 +67,3 @@ def export_module(
     save(model, path)
     return OnnxArtifact(path, metadata)
 
-
-def _scale_rule(recipe: Recipe) -> str:
-    weights, activations = str(recipe.weights.rule), str(recipe.activations.rule)
-    return weights if weights == activations else f"{weights}/{activations}"

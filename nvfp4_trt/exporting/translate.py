@@ -14,8 +14,8 @@ import onnx_ir as ir
 import torch
 from onnxscript.values import Op, Opset
 
-from nvfp4_trt.portable.functions import DOMAIN, VERSION
 from nvfp4_trt.format import scale_rule
+from nvfp4_trt.portable.functions import ARITHMETIC, DOMAIN, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 _Schema = onnx.defs.OpSchema
 _REAL = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "any float")
 _FP32, _U8, _E4M3 = "tensor(float)", "tensor(uint8)", "tensor(float8e4m3fn)"
+_ARITHMETIC = [_Schema.Attribute("arithmetic", onnx.helper.make_attribute("arithmetic", 0), "")]
 _RULE = [
-    _Schema.Attribute(name, onnx.helper.make_attribute(name, 0.0), "")
-    for name in ("floor", "zero_block_scale")
+    *(
+        _Schema.Attribute(name, onnx.helper.make_attribute(name, 0.0), "")
+        for name in ("floor", "zero_amax_scale", "zero_block_scale")
+    ),
+    *_ARITHMETIC,
+    _Schema.Attribute("unsigned_zero", onnx.helper.make_attribute("unsigned_zero", 0), ""),
 ]
 _DTYPE = [_Schema.Attribute("dtype", onnx.helper.make_attribute("dtype", 1), "")]
 
@@ -48,8 +53,8 @@ def _op(name: str) -> Op:
 _X, _SCALE, _Y = ("x", "T"), ("scale", _FP32), ("y", "T")
 _CODES = [("packed", _U8), ("block_scale", _E4M3)]
 _SIGNATURES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], list[_Schema.Attribute]]] = {
-    "PerTensorScale": ([_X], [_SCALE], []),
-    "PerTokenScale": ([_X], [_SCALE], []),
+    "PerTensorScale": ([_X], [_SCALE], _ARITHMETIC),
+    "PerTokenScale": ([_X], [_SCALE], _ARITHMETIC),
     "Quantize": ([_X, _SCALE], _CODES, _RULE),
     "QuantizeSingleLevel": ([_X], _CODES, _RULE),
     "Dequantize": ([*_CODES, _SCALE], [_Y], _DTYPE),
@@ -57,9 +62,21 @@ _SIGNATURES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], list[
 }
 
 
-def _rule_attributes(rule: str) -> dict[str, float]:
-    which = scale_rule(rule)
-    return {"floor": which.floor, "zero_block_scale": which.zero_block_scale or 0.0}
+def rule_attributes(name: str) -> dict[str, float]:
+    """Return the attributes of `Quantize` for a scale rule: all of them, as some evaluators know no defaults."""
+    rule = scale_rule(name)
+    return {
+        "floor": rule.floor,
+        "zero_amax_scale": rule.zero_amax_scale or 0.0,
+        "zero_block_scale": rule.zero_block_scale or 0.0,
+        **scale_attributes(name),
+        "unsigned_zero": int(not rule.signed_zero),
+    }
+
+
+def scale_attributes(name: str) -> dict[str, float]:
+    """Return the attributes of `PerTensorScale` and `PerTokenScale` for a scale rule."""
+    return {"arithmetic": ARITHMETIC[scale_rule(name).arithmetic.value]}
 
 
 def _dtype_number(dtype: Any) -> int:
@@ -75,18 +92,18 @@ _BY_TORCH = {
 }
 
 
-def _per_tensor_scale(x: Any, rule: str = "spec") -> Any:  # noqa: ARG001 (the rules agree on it)
-    return _op("PerTensorScale")(x)
+def _per_tensor_scale(x: Any, rule: str = "spec") -> Any:
+    return _op("PerTensorScale")(x, **scale_attributes(rule))
 
 
-def _per_token_scale(x: Any, rule: str = "spec") -> Any:  # noqa: ARG001
-    return _op("PerTokenScale")(x)
+def _per_token_scale(x: Any, rule: str = "spec") -> Any:
+    return _op("PerTokenScale")(x, **scale_attributes(rule))
 
 
 def _quantize(x: Any, scale: Any, rule: str = "spec") -> Any:
     if scale is None:
-        return _op("QuantizeSingleLevel")(x, **_rule_attributes(rule))
-    return _op("Quantize")(x, scale, **_rule_attributes(rule))
+        return _op("QuantizeSingleLevel")(x, **rule_attributes(rule))
+    return _op("Quantize")(x, scale, **rule_attributes(rule))
 
 
 def _dequantize(packed: Any, block_scale: Any, scale: Any, dtype: Any) -> Any:

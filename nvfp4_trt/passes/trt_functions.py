@@ -35,6 +35,8 @@ _PER_TENSOR = """last = Constant<value_ints = [-1]>()
   peak = ReduceMax<keepdims = 0>(rows)"""
 _HEAD = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
 
+_ZERO: dict[int, float] = {onnx.AttributeProto.FLOAT: 0.0, onnx.AttributeProto.INT: 0}
+
 
 @cache
 def scale_functions() -> dict[str, onnx.FunctionProto]:
@@ -65,8 +67,8 @@ def _quantize_function() -> onnx.FunctionProto:
     kept = [node for node in made.node if node.output[0] not in _PACKING]
     for node in kept:
         for attribute in node.attribute:
-            if attribute.ref_attr_name:  # floor and zero_block_scale: TensorRT follows the spec rule
-                attribute.ref_attr_name, attribute.f = "", 0.0
+            if attribute.ref_attr_name:  # the scale rule: TensorRT follows `spec`, whose attributes are all 0
+                attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, _ZERO[attribute.type]))
     del made.node[:]
     made.node.extend(kept)
     table = onnx.helper.make_tensor("values", onnx.TensorProto.FLOAT, [16], e2m1_values())

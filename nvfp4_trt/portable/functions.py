@@ -6,12 +6,16 @@ none that touch FLOAT4E2M1, so codes travel as packed uint8). Operators of domai
 
 | operator | inputs | outputs |
 |---|---|---|
-| PerTensorScale | x `[...]` | scale fp32 `[]` |
-| PerTokenScale | x `[..., K]` | scale fp32 `[..., 1]` |
-| Quantize(floor, zero_block_scale) | x `[..., K]`, scale `[]` or `[..., 1]` | packed uint8 `[..., K/2]`, block_scale e4m3 `[..., K/16]` |
-| QuantizeSingleLevel(floor, zero_block_scale) | x `[..., K]` | packed, block_scale |
+| PerTensorScale(arithmetic) | x `[...]` | scale fp32 `[]` |
+| PerTokenScale(arithmetic) | x `[..., K]` | scale fp32 `[..., 1]` |
+| Quantize(*rule*) | x `[..., K]`, scale `[]` or `[..., 1]` | packed uint8 `[..., K/2]`, block_scale e4m3 `[..., K/16]` |
+| QuantizeSingleLevel(*rule*) | x `[..., K]` | packed, block_scale |
 | Dequantize(dtype) | packed, block_scale, scale | values `[..., K]` of `dtype` |
 | DequantizeSingleLevel(dtype) | packed, block_scale | values `[..., K]` of `dtype` |
+
+*rule* is a `format.ScaleRule` as attributes, each 0 by default, which is the rule `spec`: floats `floor`,
+`zero_amax_scale` and `zero_block_scale`; ints `arithmetic` (see `ARITHMETIC`) and `unsigned_zero` (1 where -0.0
+loses its sign).
 """  # noqa: E501 (a table's row is one line)
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from onnx import helper, numpy_helper
 DOMAIN = "nvfp4"
 VERSION = 1
 OPSET = 23
+
+ARITHMETIC = {"reciprocal": 0, "product": 1, "global": 2}
+"""The value of the attribute `arithmetic` for each order of operations, by `format.Arithmetic`'s values."""
 
 _HEAD = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}, "{DOMAIN}" : {VERSION}]>'
 
@@ -48,41 +55,58 @@ _SCALE = """
   least = Constant<value_float = 6.018531076210112e-36>()
   one = Constant<value_float = 1.0>()
   tiny = Less(quotient, least)
-  scale = Where(tiny, one, quotient)
+  scale_first = Where(tiny, one, quotient)
+  arithmetic_value = Constant<value_int: int = @arithmetic>()
+  global = Constant<value_int = 2>()
+  is_global = Equal(arithmetic_value, global)
+  amax_inverse = Div(one, amax)
+  inverse_of_amax = Mul(amax_inverse, span)
+  inverse_first = Where(tiny, one, inverse_of_amax)
+  scale_second = Div(one, inverse_first)
+  scale = Where(is_global, scale_second, scale_first)
 """
 
 _PER_TENSOR_SCALE = f"""{_HEAD}
-PerTensorScale (x) => (scale) {{{_CLEAN}
+PerTensorScale <arithmetic: int = 0> (x) => (scale) {{{_CLEAN}
   magnitude = Abs(clean)
   amax = ReduceMax<keepdims = 0>(magnitude)
 {_SCALE}}}
 """
 
 _PER_TOKEN_SCALE = f"""{_HEAD}
-PerTokenScale (x) => (scale) {{{_CLEAN}
+PerTokenScale <arithmetic: int = 0> (x) => (scale) {{{_CLEAN}
   magnitude = Abs(clean)
   last = Constant<value_ints = [-1]>()
   amax = ReduceMax<keepdims = 1>(magnitude, last)
 {_SCALE}}}
 """
 
-_QUANTIZE = f"""{_HEAD}
-Quantize <floor: float = 0.0, zero_block_scale: float = 0.0> (x, scale) => (packed, block_scale) {{{_CLEAN}
-  lead = Shape<start = 0, end = -1>(v)
-  last = Constant<value_ints = [-1]>()
-  tail = Constant<value_ints = [-1, 16]>()
-  blocked_shape = Concat<axis = 0>(lead, tail)
-  block = Reshape(clean, blocked_shape)
-  nan_number = Cast<to = 1>(nan)
-  nan_block = Reshape(nan_number, blocked_shape)
-  nan_any = ReduceMax<keepdims = 1>(nan_block, last)
-  poisoned = Cast<to = 9>(nan_any)
-  magnitude = Abs(block)
-  amax = ReduceMax<keepdims = 1>(magnitude, last)
+# The three orders of operations differ per block, which is cheap, and then in `x * factor / divisor`: one of
+# the two is 1, which is exact, so each order rounds where it should and only there.
+_ARITHMETIC = """
+  arithmetic_value = Constant<value_int: int = @arithmetic>()
+  product = Constant<value_int = 1>()
+  global = Constant<value_int = 2>()
+  is_product = Equal(arithmetic_value, product)
+  is_global = Equal(arithmetic_value, global)
+  is_division = Or(is_product, is_global)
+"""
+
+_BLOCK_SCALE = """
   six = Constant<value_float = 6.0>()
-  per_code = Div(amax, six)
+  one = Constant<value_float = 1.0>()
   scale_column = Unsqueeze(scale, last)
-  wanted = Div(per_code, scale_column)
+  inverse = Div(one, scale_column)
+  per_code = Div(amax, six)
+  six_scales = Mul(six, scale_column)
+  wanted_reciprocal = Div(per_code, scale_column)
+  wanted_product = Div(amax, six_scales)
+  wanted_global = Mul(inverse, per_code)
+  wanted_division = Where(is_global, wanted_global, wanted_product)
+  wanted_any = Where(is_division, wanted_division, wanted_reciprocal)
+  amax_vanishes = Equal(wanted_any, zero)
+  zero_amax_value = Constant<value_float: float = @zero_amax_scale>()
+  wanted = Where(amax_vanishes, zero_amax_value, wanted_any)
   floor_value = Constant<value_float: float = @floor>()
   largest = Constant<value_float = 448.0>()
   in_range = Clip(wanted, floor_value, largest)
@@ -95,10 +119,37 @@ Quantize <floor: float = 0.0, zero_block_scale: float = 0.0> (x, scale) => (pack
   scale_or_nan = Where(poisoned, not_a_number, finite_scale)
   scale_row = Squeeze(scale_or_nan, last)
   block_scale = Cast<to = 17>(scale_row)
-  one = Constant<value_float = 1.0>()
-  inverse = Div(one, scale_column)
-  factor = Div(inverse, finite_scale)
-  scaled = Mul(block, factor)
+"""
+
+_SCALED = """
+  multiplier = Div(inverse, finite_scale)
+  factor = Where(is_division, one, multiplier)
+  combined = Mul(finite_scale, scale_column)
+  over_inverse = Div(finite_scale, inverse)
+  divisor_division = Where(is_global, over_inverse, combined)
+  divisor = Where(is_division, divisor_division, one)
+  multiplied = Mul(block, factor)
+  scaled = Div(multiplied, divisor)
+"""
+
+_RULE = ", ".join(
+    [f"{name}: float = 0.0" for name in ("floor", "zero_amax_scale", "zero_block_scale")]
+    + [f"{name}: int = 0" for name in ("arithmetic", "unsigned_zero")]
+)
+
+_QUANTIZE = f"""{_HEAD}
+Quantize <{_RULE}> (x, scale) => (packed, block_scale) {{{_CLEAN}
+  lead = Shape<start = 0, end = -1>(v)
+  last = Constant<value_ints = [-1]>()
+  tail = Constant<value_ints = [-1, 16]>()
+  blocked_shape = Concat<axis = 0>(lead, tail)
+  block = Reshape(clean, blocked_shape)
+  nan_number = Cast<to = 1>(nan)
+  nan_block = Reshape(nan_number, blocked_shape)
+  nan_any = ReduceMax<keepdims = 1>(nan_block, last)
+  poisoned = Cast<to = 9>(nan_any)
+  magnitude = Abs(block)
+  amax = ReduceMax<keepdims = 1>(magnitude, last){_ARITHMETIC}{_BLOCK_SCALE}{_SCALED}
   size = Abs(scaled)
   y = Min(size, six)
   half = Constant<value_float = 0.5>()
@@ -112,10 +163,14 @@ Quantize <floor: float = 0.0, zero_block_scale: float = 0.0> (x, scale) => (pack
   y_coarse_round = Round(y_coarse)
   step_two = Add(y_coarse_round, four)
   code = Min(step_half, step_one, step_two)
-  below = Less(block, zero)
+  below = Less(scaled, zero)
   reciprocal = Div(one, block)
   below_or_minus_zero = Less(reciprocal, zero)
-  negative = Or(below, below_or_minus_zero)
+  unsigned_value = Constant<value_int: int = @unsigned_zero>()
+  drops_sign = Cast<to = 9>(unsigned_value)
+  keeps_sign = Not(drops_sign)
+  minus_zero = And(keeps_sign, below_or_minus_zero)
+  negative = Or(below, minus_zero)
   sign = Cast<to = 1>(negative)
   eight = Constant<value_float = 8.0>()
   sign_bit = Mul(sign, eight)
@@ -155,7 +210,10 @@ Dequantize <dtype: int = 1> (packed, block_scale, scale) => (y) {{
 
 
 def _single_level(text: str, name: str) -> str:
-    """Return the body of a two-level operator with its scale the constant 1 (an inlined call would hide types)."""
+    """Return the body of a two-level operator with its scale the constant 1.
+
+    It is no call of the two-level one: inlined, that would hide types.
+    """
     signature, body = text.split(") {", 1)
     signature = signature.replace(f"{name} ", f"{name}SingleLevel ").replace(", scale)", ")")
     return f"{signature}) {{\n  scale = Constant<value_float = 1.0>(){body}"

@@ -26,7 +26,7 @@ class Metadata:
     layers: tuple[Layer, ...]
     """Every layer that was looked at."""
     scale_rule: str
-    """The rule of weights and activations, `weights/activations` where they differ."""
+    """The rule that weights were quantized by; activations follow `spec`."""
     source_sha256: str
     """Hash of the model file (or of the weights, for a module in memory)."""
     example_shapes: dict[str, list[int]]

@@ -33,8 +33,10 @@ class OpenMultiheadAttention(nn.Module):
         source: the module to take the parameters of; see `refusal` for those that cannot be opened.
     """
 
-    # Tells torch's encoder layers that their fused path, which reads in_proj_weight, is not for this module.
+    # What torch's encoder layers look at to see that their fused path, which reads these, is not for this one.
     _qkv_same_embed_dim = False
+    in_proj_weight = None
+    in_proj_bias = None
 
     def __init__(self, source: nn.MultiheadAttention) -> None:
         super().__init__()

@@ -117,8 +117,8 @@ class _Swap:
         scale = None
         if activations.scaling is ActivationScaling.STATIC:
             amax = torch.tensor(self.amaxes[name], dtype=torch.float32)
-            scale = fmt.per_tensor_scale(amax, fmt.scale_rule(activations.rule)).to(weight.device)
-        return ActivationQuantizer(activations.scaling, activations.rule, scale)
+            scale = fmt.scale_from_amax(amax)[0].to(weight.device)
+        return ActivationQuantizer(activations.scaling, scale)
 
 
 def _open_attention(root: nn.Module) -> nn.Module:

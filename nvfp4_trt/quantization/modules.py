@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own habit)
 
 from nvfp4_trt.quantization import ops
-from nvfp4_trt.recipe import ActivationScaling, RuleName
+from nvfp4_trt.recipe import ActivationScaling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,18 +44,16 @@ class ActivationQuantizer(_KeepsDtypes):
 
     Args:
         scaling: any mode of `ActivationScaling`; `none` passes its input through.
-        rule: the scale rule.
         scale: fp32 `[]`, the calibrated per-tensor scale; needed by, and only by, `static`.
     """
 
     scale: Tensor | None
 
-    def __init__(self, scaling: ActivationScaling, rule: RuleName, scale: Tensor | None = None) -> None:
+    def __init__(self, scaling: ActivationScaling, scale: Tensor | None = None) -> None:
         super().__init__()
         if (scale is not None) != (scaling is ActivationScaling.STATIC):
             raise ValueError(f"scaling {scaling} with scale {scale}")
         self.scaling = scaling
-        self.rule = str(rule)
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,15 +62,15 @@ class ActivationQuantizer(_KeepsDtypes):
             return x
         scale = self.scale
         if self.scaling is ActivationScaling.DYNAMIC:
-            scale = ops.per_tensor_scale(x, self.rule)
+            scale = ops.per_tensor_scale(x)
         elif self.scaling is ActivationScaling.DYNAMIC_TOKEN:
-            scale = ops.per_token_scale(x, self.rule)
-        quantized: Tensor = ops.fake_quantize(x, scale, self.rule)
+            scale = ops.per_token_scale(x)
+        quantized: Tensor = ops.fake_quantize(x, scale)
         return quantized
 
     def extra_repr(self) -> str:
         """Show the mode in `print(module)`."""
-        return f"{self.scaling}, rule={self.rule}"
+        return str(self.scaling)
 
 
 class _HoldsPackedWeight(_KeepsDtypes):

@@ -1,1 +1,8 @@
+"""Running models through Polygraphy: the float torch module, and an exported file on ONNX Runtime."""
 
+from nvfp4_trt.runners.arrays import as_feed, as_numpy
+from nvfp4_trt.runners.onnx_runner import onnx_runner
+from nvfp4_trt.runners.quiet import quiet
+from nvfp4_trt.runners.torch_runner import TorchRunner
+
+__all__ = ["TorchRunner", "as_feed", "as_numpy", "onnx_runner", "quiet"]
