@@ -54,7 +54,8 @@ class Accumulator:
         if self._broken:
             return OutputMetrics(self.name, math.nan, math.nan, math.nan)
         signal, power, dot, noise = (float(number) for number in self._sums)
-        return OutputMetrics(self.name, _sqnr(signal, noise), _cosine(signal, power, dot), self._largest)
+        cosine = 1.0 if noise == 0 else _cosine(signal, power, dot)
+        return OutputMetrics(self.name, _sqnr(signal, noise), cosine, self._largest)
 
 
 def _sqnr(signal: float, noise: float) -> float:
@@ -68,5 +69,5 @@ def _sqnr(signal: float, noise: float) -> float:
 
 def _cosine(signal: float, power: float, dot: float) -> float:
     if signal == 0 or power == 0:
-        return 1.0 if signal == power else 0.0
+        return 0.0
     return max(-1.0, min(1.0, dot / (math.sqrt(signal) * math.sqrt(power))))

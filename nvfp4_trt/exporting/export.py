@@ -66,4 +66,3 @@ def export_module(
     finish(model, metadata, output_names)
     save(model, path)
     return OnnxArtifact(path, metadata)
-

@@ -63,7 +63,7 @@ _SIGNATURES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], list[
 
 
 def rule_attributes(name: str) -> dict[str, float]:
-    """Return the attributes of `Quantize` for a scale rule: all of them, as some evaluators know no defaults."""
+    """Return the attributes of `Quantize` for a scale rule: all, since some evaluators know no defaults."""
     rule = scale_rule(name)
     return {
         "floor": rule.floor,

@@ -12,7 +12,7 @@ from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
 from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
-from nvfp4_trt.passes.runtime_scale import RuntimeScale
+from nvfp4_trt.passes.outer_scale import OuterScale
 from nvfp4_trt.passes.single_level import SingleLevel
 from nvfp4_trt.passes.tensorrt_quantizers import TensorRTQuantizers
 from nvfp4_trt.portable import find_sites
@@ -26,7 +26,7 @@ PIPELINE: tuple[type[LoweringPass], ...] = (
     SingleLevel,
     GemmToMatMul,
     FlattenRows,
-    RuntimeScale,
+    OuterScale,
     Fp4Weights,
     TensorRTQuantizers,
     InlineScales,
@@ -51,7 +51,7 @@ def lower(model: ir.Model) -> Lowering:
     gemms: dict[str, str] = {}
     scales: dict[str, str] = {}
     for kind in PIPELINE:
-        if kind is RuntimeScale:  # the last moment at which sites and their scales are what they were
+        if kind is OuterScale:  # the last moment at which sites and their scales are what they were
             sites = find_sites(model.graph)
             gemms = {site.gemm.name or "": site.layer for site in sites}
             scales = {site.layer: site.scale.name or "" for site in sites if site.scale is not None}

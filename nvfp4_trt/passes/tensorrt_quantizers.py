@@ -17,7 +17,7 @@ _E4M3 = int(ir.DataType.FLOAT8E4M3FN)
 class TensorRTQuantizers(LoweringPass):
     """Replaces each `nvfp4.Quantize` and `nvfp4.Dequantize` pair on an activation.
 
-    Needs: every quantizer's scale is a constant (`RuntimeScale` has run), weights are standard (`Fp4Weights`).
+    Needs: every quantizer's scale is a constant (`OuterScale` has run), weights are standard (`Fp4Weights`).
     After: quantizers are `trt::TRT_FP4DynamicQuantize`; a model-local function of that name, which TensorRT
     ignores in favour of its own operator, says what it computes, so checkers and evaluators take the file.
     Meaning: that of `Fp4Weights` for the order of the three factors; codes and block scales are the same.

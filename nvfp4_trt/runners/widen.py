@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from nvfp4_trt.passes.graph import Builder, replace_uses
 from nvfp4_trt.portable import DOMAIN
@@ -27,8 +28,9 @@ def widen(model: ir.Model) -> None:
     they stay as they are.
 
     Args:
-        model: a model whose values have types.
+        model: any checked model; what types its values lack are inferred.
     """
+    ShapeInferencePass()(model)
     for node in list(model.graph.all_nodes()):
         if node.domain != DOMAIN and node.op_type not in _LEFT_ALONE and not _has_subgraph(node):
             _compute_in_fp32(node)
@@ -44,12 +46,13 @@ def _compute_in_fp32(node: ir.Node) -> None:
     graph = node.graph
     if not isinstance(graph, ir.Graph):
         raise TypeError(f"{node.name} is in no graph")
-    before = Builder(graph, f"{node.name}/widen", before=node)
+    name = node.outputs[0].name  # of values there are no two alike; a node's may be empty
+    before = Builder(graph, f"{name}/widen", before=node)
     for index, value in enumerate(node.inputs):
         if value is not None and value.dtype == _BF16:
             node.replace_input_with(index, before.cast(value, _FP32, f"in{index}"))
     _widen_constants(node)
-    after = Builder(graph, f"{node.name}/round", after=node)
+    after = Builder(graph, f"{name}/round", after=node)
     for index, value in enumerate(node.outputs):
         if value.dtype != _BF16:
             continue

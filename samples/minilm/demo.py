@@ -130,27 +130,18 @@ def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
 
 def summary(outcomes: Iterable[Outcome]) -> Table:
     """Return the table of recipes."""
-    table = Table(
-        title=f"all-MiniLM-L6-v2, engines for {TARGET}, dynamic batch and sequence; {DEFAULT_RECIPE} is the default"
-    )
-    table.add_column("recipe")
-    for column in (
-        "FP4 linears",
-        "kernels",
-        "engine",
-        "FP4 weights",
-        "/ floor",
-        "SQNR",
-        "cosine",
-        "SQNR, embedding",
-    ):
+    title = f"all-MiniLM-L6-v2 for {TARGET}, dynamic batch and sequence; default: {DEFAULT_RECIPE}"
+    table = Table(title=title)
+    table.add_column("recipe", no_wrap=True)
+    columns = "FP4 linears,kernels,engine,FP4 weights,/ floor,SQNR,cosine,SQNR embedding"
+    for column in columns.split(","):
         table.add_column(column, justify="right")
     for outcome in outcomes:
         audit, record = outcome.engine.audit, outcome.engine.record
         asked, realized = audit.counts(outcome.kind)
         table.add_row(
             outcome.recipe,
-            f"{realized}/{asked}" + (" in memory" if outcome.kind == WEIGHT_ONLY else ""),
+            f"{realized}/{asked}" + (" weights" if outcome.kind == WEIGHT_ONLY else " GEMMs"),
             str(audit.kernels),
             f"{record.engine_bytes / 1e6:.1f} MB",
             f"{audit.weight_bytes / 1e6:.2f} MB",
@@ -214,7 +205,7 @@ def command_lines(folder: Path) -> list[str]:
 
 
 def _section(console: Console, title: str, lines: Iterable[str]) -> None:
-    console.print(f"\n[bold]{title}[/bold]")
+    console.print(f"\n{title}", style="bold", markup=False, highlight=False)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
