@@ -10,6 +10,7 @@ from torch import nn
 
 from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
+from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
 from nvfp4_trt.loading import Inputs, LoadedModel, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.loading import Batch
 
     Source = str | Path | nn.Module
-    GivenInputs = str | Iterable[Batch] | Inputs | None
+    GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
 __all__ = ["build", "compare", "export", "quantize"]
 
@@ -187,7 +188,12 @@ def compare(
         if saved is not None:
             check_writable(Path(saved))
     if not isinstance(reference, nn.Module) and Path(reference).suffix == ".json":
-        result = compare_saved(path, Path(reference), Path(str(inputs)))
+        if not isinstance(inputs, (str, Path)):
+            raise InputsMissingError(
+                f"{reference} holds saved outputs: the inputs that they belong to are needed too",
+                "give --inputs INPUTS.json, which --save-inputs wrote beside them",
+            )
+        result = compare_saved(path, Path(reference), Path(inputs))
     else:
         load_portable(path)  # its own errors first: loading a reference may take long
         loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
@@ -218,8 +224,9 @@ def _with_patterns(recipe: Recipe, only: Sequence[str], exclude: Sequence[str]) 
 def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
-    if inputs is None or isinstance(inputs, str):
-        return load_inputs(loaded.module, specs=specs, source=inputs, seed=seed, example=loaded.example)
+    if inputs is None or isinstance(inputs, (str, Path)):
+        source = None if inputs is None else str(inputs)
+        return load_inputs(loaded.module, specs=specs, source=source, seed=seed, example=loaded.example)
     batches = tuple(inputs)
     if not batches:
         return load_inputs(loaded.module)  # the error that says what is missing

@@ -114,7 +114,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeInvalidError(
-            f"{path} is not YAML: {error}", "see docs/recipes.md for the keys"
+            f"{path} is not YAML: {' '.join(str(error).split())}", "see docs/recipes.md for the keys"
         ) from error
     if not isinstance(data, dict):
         raise RecipeInvalidError(f"{path} holds no mapping", "start it with `base: w4a4-dynamic-token`")
@@ -123,7 +123,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _from_mapping(data: dict[str, Any], path: Path) -> Recipe:
     base = data.pop("base", DEFAULT_RECIPE)
-    if base not in RECIPES:
+    if not isinstance(base, str) or base not in RECIPES:
         raise RecipeInvalidError(
             f"{path}: base {base!r} is not a built-in recipe", f"choose one of {', '.join(RECIPES)}"
         )

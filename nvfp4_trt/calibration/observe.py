@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError
+from nvfp4_trt.loading import check_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from torch import nn
-    from torch.utils.hooks import RemovableHandle
+    from torch import Tensor, nn
 
 
 def input_amaxes(
@@ -30,25 +29,24 @@ def input_amaxes(
 
     Raises:
         InputsMissingError: there was no batch, or a layer never ran.
+        InputsMismatchError, ModelRunError: the module raised on a batch.
         NonfiniteCalibrationError: NaN or infinity entered a layer; names the layer and the batch.
     """
     amaxes: dict[str, float] = {}
-    handles: list[RemovableHandle] = []
+    broken: list[str] = []
     count = 0
-    try:
+    with contextlib.ExitStack() as hooks:
         for name in names:
-            handles.append(module.get_submodule(name).register_forward_pre_hook(_observer(name, amaxes)))
-        with torch.no_grad():
-            for count, batch in enumerate(batches, start=1):  # noqa: B007 (counted for the errors)
-                module(**batch)
-    except _NonfiniteInputError as found:
-        raise NonfiniteCalibrationError(
-            f"NaN or infinity entered the layer {found.name} in calibration batch {count or 1}",
-            "look for overflow in this dtype or for broken inputs; the layers before it passed",
-        ) from found
-    finally:
-        for handle in handles:
-            handle.remove()
+            observer = _observer(name, amaxes, broken)
+            handle = module.get_submodule(name).register_forward_pre_hook(observer, with_kwargs=True)
+            hooks.callback(handle.remove)
+        for count, batch in enumerate(batches, start=1):
+            check_runs(module, batch)
+            if broken:
+                raise NonfiniteCalibrationError(
+                    f"NaN or infinity entered the layer {broken[0]} in calibration batch {count}",
+                    "look for overflow in this dtype or for broken inputs; the layers before it passed",
+                )
     if not count:
         raise InputsMissingError(
             "static scales need calibration inputs, and no batch was given", "give --inputs"
@@ -62,17 +60,14 @@ def input_amaxes(
     return amaxes
 
 
-class _NonfiniteInputError(Exception):
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+def _observer(name: str, amaxes: dict[str, float], broken: list[str]) -> Callable[..., None]:
+    """Return a hook that keeps the layer's largest magnitude, and its name where it is not finite."""
 
-
-def _observer(name: str, amaxes: dict[str, float]):  # type: ignore[no-untyped-def]  # noqa: ANN202 (a hook)
-    def observe(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        amax = args[0].detach().abs().amax().float().item()
-        if not amax < float("inf"):
-            raise _NonfiniteInputError(name)
+    def observe(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        entering = args[0] if args else next(iter(kwargs.values()))
+        amax = entering.detach().abs().amax().float().item()
+        if not amax < math.inf:  # True for NaN as well
+            broken.append(name)
         amaxes[name] = max(amax, amaxes.get(name, 0.0))
 
     return observe

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from importlib.metadata import version
 
@@ -18,6 +20,7 @@ from nvfp4_trt.errors import ENVIRONMENT_LACKS, USER_MISTAKE, Nvfp4Error
 
 _INTERRUPTED = 130
 _INTERNAL = 70
+_PIPE_CLOSED = 141
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,7 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Nvfp4Error as error:
         if debug:
             raise
-        _end(error.code, error.message, error.hint, error.exit_status, as_json=as_json)
+        hint = _with_whole_command(error.hint, given)
+        _end(error.code, error.message, hint, error.exit_status, as_json=as_json)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
     except MemoryError:
         _end(
             "out-of-memory",
@@ -68,6 +76,13 @@ def main(arguments: list[str] | None = None) -> None:
         _end("internal", message, hint, _INTERNAL, as_json=as_json)
     else:
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _with_whole_command(hint: str, given: list[str]) -> str:
+    """Complete the commands in a hint: the library knows the file and what to add, not the other options."""
+    for argument in given:
+        hint = hint.replace(f"nvfp4-trt export {argument} --", f"{shlex.join(['nvfp4-trt', *given])} --")
+    return hint
 
 
 def _end(code: str, message: str, hint: str, status: int, *, as_json: bool) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from nvfp4_trt.exporting.dynamic import dynamic_axes, traceable
 from nvfp4_trt.exporting.finish import finish
 from nvfp4_trt.exporting.trace import trace
-from nvfp4_trt.loading import check_runs, flatten_outputs
 from nvfp4_trt.portable import Metadata, package_versions, save
 
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ def export_module(
     axes = dynamic_axes(dynamic, batch)
     traced_with = traceable(batch, axes)
     quantized.module.eval()
-    output_names = list(flatten_outputs(check_runs(quantized.module, traced_with)))
-    model = trace(quantized.module, traced_with, axes)
+    traced = trace(quantized.module, traced_with, axes)
     metadata = Metadata(
         recipe=quantized.recipe.model_dump(mode="json"),
         layers=quantized.layers,
@@ -63,6 +61,6 @@ def export_module(
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
     )
-    finish(model, metadata, output_names)
-    save(model, path)
+    finish(traced.model, metadata, traced.output_names)
+    save(traced.model, path)
     return OnnxArtifact(path, metadata)

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     Calibrator = Callable[[nn.Module, tuple[str, ...]], Mapping[str, float]]
 
 
+# torch has no public way to move hooks; the last three say how those of the first two want to be called.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+
+
 @dataclass(frozen=True)
 class QuantizedModel:
     """A module whose selected layers are NVFP4, and the table that says which."""
@@ -90,6 +100,8 @@ class _Swap:
     def tied_embedding(self, module: nn.Module) -> QuantEmbedding | None:
         if not isinstance(module, nn.Embedding) or module.max_norm is not None:
             return None
+        if type(module).forward is not nn.Embedding.forward:
+            return None  # it does more than look rows up, such as scaling them
         held = self.packed.get(_identity(module.weight))
         if held is None:
             return None
@@ -143,8 +155,8 @@ def _put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 def _carry_over(old: nn.Module, new: nn.Module) -> None:
     new.train(old.training)
-    new._forward_hooks = old._forward_hooks  # noqa: SLF001 (torch has no public way to move hooks)
-    new._forward_pre_hooks = old._forward_pre_hooks  # noqa: SLF001
+    for hooks in _HOOKS:
+        setattr(new, hooks, getattr(old, hooks))
 
 
 def _identity(weight: Tensor) -> tuple[object, ...]:

@@ -85,6 +85,12 @@ class _HoldsPackedWeight(_KeepsDtypes):
         self.register_buffer("weight_block_scale", weight.block_scale)
         self.register_buffer("weight_per_tensor_scale", weight.per_tensor_scale)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
+        super()._apply(fn, recurse)
+        # What the weight comes out as follows `.half()` and the like, as an unpacked weight would.
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.weight_packed.device)).dtype
+        return self
+
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """Return the weight's values `[N, K]` in `dtype`."""
         values: Tensor = ops.dequantize(
@@ -117,12 +123,12 @@ class QuantLinear(_HoldsPackedWeight):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=bias.requires_grad)
         self.input_quantizer = quantizer
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[..., N]` for `x` `[..., K]`, in the dtype of `x`."""
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as nn.Linear names it)
+        """Return `[..., N]` for `input` `[..., K]`, in the dtype of `input`."""
         bias = self.bias
-        if bias is not None and bias.dtype != x.dtype:
-            bias = bias.to(x.dtype)
-        return F.linear(self.input_quantizer(x), self.dequantized(x.dtype), bias)
+        if bias is not None and bias.dtype != input.dtype:
+            bias = bias.to(input.dtype)
+        return F.linear(self.input_quantizer(input), self.dequantized(input.dtype), bias)
 
     def extra_repr(self) -> str:
         """Show the shape in `print(module)`."""
@@ -139,14 +145,14 @@ class QuantEmbedding(_HoldsPackedWeight):
         dtype: the dtype of the rows that come out.
     """
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return rows `[..., K]` of the integer `ids` `[...]`."""
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as nn.Embedding names it)
+        """Return rows `[..., K]` of the integer ids `input` `[...]`."""
         if torch.compiler.is_exporting():
             # One dequantized weight for this lookup and for the GEMM that shares it.
-            return F.embedding(ids, self.dequantized(self.dtype))
+            return F.embedding(input, self.dequantized(self.dtype))
         rows: Tensor = ops.dequantize(
-            self.weight_packed[ids],
-            self.weight_block_scale.view(torch.uint8)[ids].view(torch.float8_e4m3fn),
+            self.weight_packed[input],
+            self.weight_block_scale.view(torch.uint8)[input].view(torch.float8_e4m3fn),
             self.weight_per_tensor_scale,
             self.dtype,
         )

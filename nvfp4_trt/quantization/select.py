@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from nvfp4_trt.errors import NothingToQuantizeError
 from nvfp4_trt.format import BLOCK
@@ -78,6 +79,8 @@ def refusal(module: nn.Module) -> str | None:
         return f"{type(module).__name__}: its GEMMs are inside one operator"
     if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
         return f"{type(module).__name__} overrides Linear.forward"
+    if "weight" not in module._parameters and not is_parametrized(module, "weight"):  # noqa: SLF001
+        return "its weight is computed by a hook before each forward"
     weight = weight_nk(module)
     n, k = weight.shape
     if weight.dtype not in _QUANTIZABLE_DTYPES:

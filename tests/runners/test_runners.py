@@ -9,9 +9,10 @@ from nvfp4_trt.errors import InputsMismatchError, ModelRunError
 from nvfp4_trt.runners import TorchRunner, as_feed, as_numpy, onnx_runner, quiet
 from nvfp4_trt.runners.widen import holds_bf16, widen
 
+# The initializer is 1, 2, 3, 4: the text format gives bf16 by its bits.
 BF16_GRAPH = """<ir_version: 10, opset_import: ["": 21]>
 g (bfloat16[N, 4] x, int64[1] axis) => (bfloat16[N, 4] y, bfloat16[N, 4] same)
-<bfloat16[4] w = {1, 2, 3, 4}> {
+<bfloat16[4] w = {16256, 16384, 16448, 16512}> {
     product = Mul(x, w)
     total = ReduceSum(product, axis)
     share = Div(product, total)
