@@ -53,7 +53,8 @@ def quantize(
         The quantized module, which runs on CPU and CUDA, and the table of its layers.
 
     Raises:
-        RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError, NonfiniteWeightError: see there.
+        RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError, NonfiniteWeightError:
+            see `quantize_module`.
         InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs.
     """
     chosen = _with_patterns(load_recipe(recipe), only, exclude)
@@ -84,8 +85,8 @@ def export(
         model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or a module (left unchanged).
         output: the ONNX file; it appears whole or not at all.
         recipe: a built-in name, a YAML file, or a `Recipe`.
-        inputs: example batches, a file of them, or `package.module:function`; the first is traced, all of them
-            calibrate a static recipe.
+        inputs: example batches, a file of them, or `package.module:function`; the first is traced, all
+            of them calibrate a static recipe.
         input_specs: random inputs instead, `NAME:DTYPE:SHAPE[:LOW..HIGH]` each.
         seed: of random inputs.
         dynamic: dynamic dimensions: `batch,sequence`, or `NAME:batch,_`.
@@ -216,9 +217,7 @@ def _path(model: str | Path | OnnxArtifact) -> Path:
 
 
 def _with_patterns(recipe: Recipe, only: Sequence[str], exclude: Sequence[str]) -> Recipe:
-    return recipe.model_copy(
-        update={"only": tuple(only) or recipe.only, "exclude": (*recipe.exclude, *exclude)}
-    )
+    return recipe.model_copy(update={"only": tuple(only) or recipe.only, "exclude": (*recipe.exclude, *exclude)})
 
 
 def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:

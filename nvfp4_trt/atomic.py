@@ -27,9 +27,7 @@ def check_writable(path: Path) -> None:
     """
     folder = path.parent
     if not folder.is_dir():
-        raise OutputUnwritableError(
-            f"the folder {folder} of {path.name} does not exist", f"mkdir -p {folder}"
-        )
+        raise OutputUnwritableError(f"the folder {folder} of {path.name} does not exist", f"mkdir -p {folder}")
     if path.is_dir():
         raise OutputUnwritableError(f"{path} is a folder", f"name a file in it: {path / 'model'}")
     if not os.access(folder, os.W_OK | os.X_OK):

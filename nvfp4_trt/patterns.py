@@ -40,4 +40,5 @@ def _nearest(pattern: str, names: list[str]) -> str:
         return "the model has no layer to match"
     plain = pattern.replace("*", "")
     near = max(names, key=lambda name: difflib.SequenceMatcher(None, plain, name).ratio())
-    return f"the nearest layer is {near!r}; patterns are shell globs over whole names, such as '*.{near.rsplit('.', 1)[-1]}'"
+    example = "*." + near.rsplit(".", 1)[-1]
+    return f"the nearest layer is {near!r}; patterns are shell globs over whole names, such as {example!r}"

@@ -18,11 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md"]
-    + [
-        page
-        for folder in ("docs", "samples", "plugins", "benchmarks")
-        for page in (ROOT / folder).rglob("*.md")
-    ]
+    + [page for folder in ("docs", "samples", "plugins", "benchmarks") for page in (ROOT / folder).rglob("*.md")]
 )
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -64,9 +60,7 @@ def test_every_error_code_is_documented_with_its_status():
         if isinstance(kind, type) and issubclass(kind, errors.Nvfp4Error) and kind is not errors.Nvfp4Error
     ]
     assert len(classes) > 20
-    rows = re.findall(
-        r"^\| `([a-z0-9-]+)` \| (\d+) \|", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\d+) \|", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted((kind.code, str(kind.exit_status)) for kind in classes)
 
 

@@ -18,9 +18,7 @@ BITS = {"FP4E2M1": 4, "FP4": 4, "FP8": 8, "Half": 16, "BFloat16": 16, "BF16": 16
 
 _ROW = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), (?P<rest>.*)$")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[(.*?)\](?=, (?:Constants|Outputs|TacticName))")
-_OPERAND = re.compile(
-    r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<dtype>[^,}]+)"
-)
+_OPERAND = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<dtype>[^,}]+)")
 _ONNX = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 

@@ -40,9 +40,7 @@ def build_network(spec: BuildSpec, trt: Any) -> float:
         config = _configure(spec, trt, builder)
         engine = builder.build_serialized_network(network, config)
         if engine is None:
-            raise BuildFailedError(
-                f"TensorRT built no engine: {logger.last_error}", "the whole log: --log FILE"
-            )
+            raise BuildFailedError(f"TensorRT built no engine: {logger.last_error}", "the whole log: --log FILE")
         with spec.engine.open("wb") as file:
             file.write(engine)
         if BACKENDS[spec.backend].inspects:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 _TAIL = 12
 _BY_CODE = {
-    kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, Nvfp4Error)
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Nvfp4Error)
 }
 
 

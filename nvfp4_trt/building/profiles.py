@@ -71,7 +71,7 @@ def make_profile(
     extents = {
         str(dim.value): example[value.name][axis]
         for value in inputs
-        if value.shape is not None and value.name in example
+        if value.shape is not None and value.name is not None and value.name in example
         for axis, dim in enumerate(value.shape)
         if not isinstance(dim, int)
     }

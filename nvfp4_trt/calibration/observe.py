@@ -48,9 +48,7 @@ def input_amaxes(
                     "look for overflow in this dtype or for broken inputs; the layers before it passed",
                 )
     if not count:
-        raise InputsMissingError(
-            "static scales need calibration inputs, and no batch was given", "give --inputs"
-        )
+        raise InputsMissingError("static scales need calibration inputs, and no batch was given", "give --inputs")
     silent = [name for name in names if name not in amaxes]
     if silent:
         raise InputsMissingError(

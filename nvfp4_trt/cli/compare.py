@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @click.option("--min-cosine", type=float, metavar="C", help="Fail where an output's cosine is below this.")
 @click.option("--max-abs-error", type=float, metavar="E", help="Fail where an output's error exceeds this.")
 @click.option("--save-inputs", type=click.Path(path_type=Path), help="Write the inputs, for polygraphy run.")
-@click.option(
-    "--save-outputs", type=click.Path(path_type=Path), help="Write the reference's outputs likewise."
-)
+@click.option("--save-outputs", type=click.Path(path_type=Path), help="Write the reference's outputs likewise.")
 @model_options
 @output_options
 def compare(

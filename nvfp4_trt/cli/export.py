@@ -13,9 +13,7 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write."
-)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
 @click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")

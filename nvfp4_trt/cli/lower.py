@@ -11,9 +11,7 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write."
-)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
 @output_options
 def lower(
     model: Path,

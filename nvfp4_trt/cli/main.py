@@ -43,14 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         status = cli.main(given, prog_name="nvfp4-trt", standalone_mode=False)
-    except click.exceptions.Abort:
-        _end("interrupted", "stopped by the user", "no output file was left", _INTERRUPTED, as_json=as_json)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _end("interrupted", "stopped by the user", "no output file was left", _INTERRUPTED, as_json=as_json)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context else "nvfp4-trt --help"
-        _end("usage", error.format_message(), hint, USER_MISTAKE, as_json=as_json)
+        # Without a command, click's message is the whole help.
+        nothing = isinstance(error, click.exceptions.NoArgsIsHelpError)
+        message = "no command was given" if nothing else error.format_message()
+        _end("usage", message, hint, USER_MISTAKE, as_json=as_json)
     except Nvfp4Error as error:
         if debug:
             raise

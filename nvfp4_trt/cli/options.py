@@ -31,9 +31,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME:DTYPE:SHAPE[:LOW..HIGH]",
             help="One random input, for example input_ids:int64:2x128:0..30000. Repeat for each.",
         ),
-        click.option(
-            "--trust-pickle", is_flag=True, help="Let the file run code, where loading it means that."
-        ),
+        click.option("--trust-pickle", is_flag=True, help="Let the file run code, where loading it means that."),
         click.option(
             "--model",
             "factory",

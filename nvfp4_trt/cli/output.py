@@ -1,4 +1,4 @@
-"""Where output goes: one JSON object, or text for people, on standard output; everything else on the other."""
+"""Where output goes: one JSON object or text for people to standard output, all else to the other."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def print_result(
-    result: dict[str, Any], *, as_json: bool, people: Callable[[], list[RenderableType]]
-) -> None:
+def print_result(result: dict[str, Any], *, as_json: bool, people: Callable[[], list[RenderableType]]) -> None:
     """Print a command's result, for a program or for people."""
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
@@ -56,9 +54,14 @@ def print_result(
     from rich.console import Console
 
     terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(width=_PIPED_WIDTH, highlight=False)
-    for part in people():
-        console.print(part)
+    if terminal.is_terminal:
+        terminal.print(*people(), sep="\n")
+        return
+    piped = Console(width=_PIPED_WIDTH, highlight=False, soft_wrap=True)
+    with piped.capture() as captured:
+        piped.print(*people(), sep="\n")
+    # Tables are padded to their full width, which is of no use in a file.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_error(error: dict[str, str], *, as_json: bool) -> None:

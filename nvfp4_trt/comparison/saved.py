@@ -68,9 +68,7 @@ def read_outputs(path: Path) -> tuple[str, list[IterationResult]]:
     results = _load(path, "outputs")
     runners = list(results.items()) if isinstance(results, RunResults) else []
     if len(runners) != 1 or not runners[0][1]:
-        raise WrongKindError(
-            f"{path} holds the outputs of {len(runners)} runners, not of one", _HOW["outputs"]
-        )
+        raise WrongKindError(f"{path} holds the outputs of {len(runners)} runners, not of one", _HOW["outputs"])
     name, outputs = runners[0]
     return str(name), list(outputs)
 

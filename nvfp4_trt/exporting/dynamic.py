@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from nvfp4_trt.errors import InputsMismatchError, InputSpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import torch
 
     Batch = dict[str, torch.Tensor]
     Axes = dict[str, dict[int, str]]

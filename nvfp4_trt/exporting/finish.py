@@ -37,7 +37,7 @@ def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str]) -> 
     graph.opset_imports[DOMAIN] = VERSION
     used = {node.op_type for node in graph if node.domain == DOMAIN}
     for name in sorted(used):
-        function = ir.from_proto(portable_functions()[name])
+        function = ir.serde.deserialize_function(portable_functions()[name])
         model.functions[function.identifier()] = function
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "nvfp4-trt", metadata.versions["nvfp4-trt"]

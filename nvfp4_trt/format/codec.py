@@ -90,9 +90,7 @@ def quantize(
     return _quantize(x, scale, inverse, rule)
 
 
-def pack_weight(
-    weight: torch.Tensor, rule: ScaleRule = SPEC
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pack_weight(weight: torch.Tensor, rule: ScaleRule = SPEC) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Quantize a weight with its own per-tensor scale: one pass less than the two calls it stands for.
 
     Under a rule that computes the reciprocal of the scale first, the weight is quantized with that very

@@ -128,9 +128,7 @@ def _shards(path: Path) -> list[Path]:
         ) from error
     outside = [name for name in names if not isinstance(name, str) or "/" in name or "\\" in name]
     if outside:
-        raise NotAModelError(
-            f"{path / _INDEX} names a file outside its folder: {outside[0]!r}", "write it again"
-        )
+        raise NotAModelError(f"{path / _INDEX} names a file outside its folder: {outside[0]!r}", "write it again")
     missing = [name for name in names if not (path / name).is_file()]
     if missing:
         raise FileMissingError(

@@ -86,13 +86,9 @@ def _parse_range(text: str, written: str, dtype: torch.dtype, option: str) -> tu
         dots = ""
     if not dots:
         kind = "numbers" if dtype.is_floating_point else "whole numbers"
-        raise InputSpecError(
-            f"{option} {text!r}: {written!r} is not a range", f"two {kind}, both included: 0..9"
-        )
+        raise InputSpecError(f"{option} {text!r}: {written!r} is not a range", f"two {kind}, both included: 0..9")
     limits = torch.finfo(dtype) if dtype.is_floating_point else None
-    least, most = (
-        (0, 1) if dtype is torch.bool else _limits(dtype) if limits is None else (limits.min, limits.max)
-    )
+    least, most = (0, 1) if dtype is torch.bool else _limits(dtype) if limits is None else (limits.min, limits.max)
     if not least <= low <= high <= most:
         raise InputSpecError(
             f"{option} {text!r}: the range {written} is empty, or wider than {rest_name(dtype)}",

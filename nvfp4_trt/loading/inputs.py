@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # What torch says where shapes or dtypes do not go together, or an index is past the end of a table.
-_MISFIT = re.compile(
-    r"shape|size|dtype|scalar type|dimension|out of range|out of bounds|channels", re.IGNORECASE
-)
+_MISFIT = re.compile(r"shape|size|dtype|scalar type|dimension|out of range|out of bounds|channels", re.IGNORECASE)
 _HINT = f"give --input {SYNTAX}; or --inputs with a .npz or .safetensors file, or package.module:function"
 
 

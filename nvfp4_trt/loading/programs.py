@@ -52,9 +52,7 @@ def load_program(path: Path, kind: FileKind, *, trust: bool) -> Program:
         DependencyMissingError: it uses a package's types or operators that are not there.
         NotAModelError: torch cannot read it.
     """
-    exported = (
-        _read_legacy(path, trust=trust) if kind is FileKind.PROGRAM_LEGACY else _read(path, trust=trust)
-    )
+    exported = _read_legacy(path, trust=trust) if kind is FileKind.PROGRAM_LEGACY else _read(path, trust=trust)
     # Guards are code compiled from the file's texts, and would hold every input to the exported shapes.
     module = exported.module(check_guards=False)
     names = list(inspect.signature(module.forward).parameters)

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 _HEAD = 4096
 _PICKLES = {bytes([0x80, protocol]) for protocol in range(2, 6)}  # the PROTO opcode and its argument
-_KINDS = (
-    "a state dict (.pt), a .pt2 program, a pickled nn.Module, a .safetensors file or a Hugging Face folder"
-)
+_KINDS = "a state dict (.pt), a .pt2 program, a pickled nn.Module, a .safetensors file or a Hugging Face folder"
 _SAFETENSORS_HEADER_LIMIT = 100_000_000  # the format's own limit, in bytes
 
 

@@ -110,9 +110,7 @@ def _in_payloads(name: str, config: Any) -> Iterator[str]:
     for fqn, payload in (entries if isinstance(entries, dict) else {}).items():
         if not isinstance(payload, dict):
             continue
-        if payload.get("use_pickle") is not False or not _RAW_PAYLOAD.fullmatch(
-            str(payload.get("path_name"))
-        ):
+        if payload.get("use_pickle") is not False or not _RAW_PAYLOAD.fullmatch(str(payload.get("path_name"))):
             yield f"a pickled object ({name}: {fqn[:60]!r})"
         if not _QUALIFIED.fullmatch(fqn):
             yield f"a name that is none ({fqn[:60]!r})"

@@ -11,8 +11,8 @@ from nvfp4_trt.passes.fp4_weights import Fp4Weights
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
-from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
 from nvfp4_trt.passes.outer_scale import OuterScale
+from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
 from nvfp4_trt.passes.single_level import SingleLevel
 from nvfp4_trt.passes.tensorrt_quantizers import TensorRTQuantizers
 from nvfp4_trt.portable import find_sites

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from nvfp4_trt.portable import find_sites, is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, constant, replace_uses
+from nvfp4_trt.portable import find_sites, is_ours
 
 if TYPE_CHECKING:
     from nvfp4_trt.portable import Site
@@ -43,16 +43,11 @@ def _flatten(graph: ir.Graph, quantize: ir.Node, sites: list[Site]) -> bool:
     rank, k = len(x.shape), x.shape[-1]
     gemms = {site.gemm for site in sites}
     if any(
-        node not in gemms
-        for site in sites
-        if site.activation
-        for node, _ in site.activation.outputs[0].uses()
+        node not in gemms for site in sites if site.activation for node, _ in site.activation.outputs[0].uses()
     ):
         return False
     scale = sites[0].scale
-    build = Builder(
-        graph, quantize.name or "quantize", before=scale if is_ours(scale) and scale else quantize
-    )
+    build = Builder(graph, quantize.name or "quantize", before=scale if is_ours(scale) and scale else quantize)
     rows_shape = constant(graph, f"nvfp4.rows_{k}", np.array([-1, k], dtype=np.int64))
     rows = build.node("Reshape", [x, rows_shape], "rows").outputs[0]
     rows.type, rows.shape = x.type, ir.Shape([None, k])

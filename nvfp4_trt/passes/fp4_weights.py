@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from nvfp4_trt.portable import PACKED_SUFFIX, is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
+from nvfp4_trt.portable import PACKED_SUFFIX, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +29,7 @@ class Fp4Weights(LoweringPass):
     def run(self, model: ir.Model) -> int:
         """See `LoweringPass.run`."""
         graph = model.graph
-        found = [
-            n for n in graph if is_ours(n, {"Dequantize"}) and n.inputs[0] in graph.initializers.values()
-        ]
+        found = [n for n in graph if is_ours(n, {"Dequantize"}) and n.inputs[0] in graph.initializers.values()]
         converted: dict[str, ir.Value] = {}
         for node in found:
             _replace(graph, node, converted)

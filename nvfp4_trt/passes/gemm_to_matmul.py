@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.portable import find_sites
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
+from nvfp4_trt.portable import find_sites
 
 if TYPE_CHECKING:
     import onnx_ir as ir

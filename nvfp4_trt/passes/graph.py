@@ -11,16 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 
-def constant(
-    graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> ir.Value:
+def constant(graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ir.Value:
     """Return the graph's initializer `name`, made from `array` where it is not there yet."""
     if name in graph.initializers:
         return graph.initializers[name]
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -84,9 +80,7 @@ def remove_unused(graph: ir.Graph, nodes: Sequence[ir.Node | None]) -> None:
             graph.remove(node, safe=True)
 
 
-def replace_uses(
-    graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep: Collection[ir.Node | None] = ()
-) -> None:
+def replace_uses(graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep: Collection[ir.Node | None] = ()) -> None:
     """Let everything but the nodes in `keep` use `new` instead of `old`, which gives up a graph output's name."""
     for node, index in list(old.uses()):
         if node not in keep:

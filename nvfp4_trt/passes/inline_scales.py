@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, NameFixPass
 
-from nvfp4_trt.portable import DOMAIN, is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.trt_functions import TRT_DOMAIN, scale_functions
+from nvfp4_trt.portable import DOMAIN, is_ours
 
 if TYPE_CHECKING:
     from onnx_ir import Function
@@ -34,7 +34,7 @@ class InlineScales(LoweringPass):
         for key in list(model.functions):
             del model.functions[key]
         for proto in scale_functions().values():
-            function = ir.from_proto(proto)
+            function = ir.serde.deserialize_function(proto)
             model.functions[function.identifier()] = function
         readers = [(node.name or node.op_type, *next(iter(node.outputs[0].uses()))) for node in found]
         InlinePass()(model)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvfp4_trt.portable import is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, constant
+from nvfp4_trt.portable import is_ours
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,12 +36,7 @@ class KnownK(LoweringPass):
 
 def _write_k(graph: ir.Graph, node: ir.Node) -> bool:
     shape, out = node.inputs[1], node.outputs[0]
-    if (
-        shape is None
-        or shape.const_value is not None
-        or out.shape is None
-        or not isinstance(out.shape[-1], int)
-    ):
+    if shape is None or shape.const_value is not None or out.shape is None or not isinstance(out.shape[-1], int):
         return False
     rank, k = len(out.shape), out.shape[-1]
     build = Builder(graph, node.name or "Reshape", before=node)

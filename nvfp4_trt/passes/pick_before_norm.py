@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
-from nvfp4_trt.portable import is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder
+from nvfp4_trt.portable import is_ours
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _NORMS = {"LayerNormalization", "RMSNormalization"}
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import onnx_ir as ir
 
-from nvfp4_trt.portable import is_ours
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
 from nvfp4_trt.passes.trt_functions import TRT_DOMAIN, TRT_QUANTIZE, trt_functions
+from nvfp4_trt.portable import is_ours
 
 _E4M3 = int(ir.DataType.FLOAT8E4M3FN)
 

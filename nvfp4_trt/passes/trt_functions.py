@@ -27,7 +27,7 @@ _SCALE = """
   span = Constant<value_float = 2688.0>()
   scale = Div(amax, span)
 """
-_PER_TOKEN = """last = Constant<value_ints = [-1]>()
+_PER_ROW = """last = Constant<value_ints = [-1]>()
   peak = ReduceMax<keepdims = 1>(magnitude, last)"""
 # First over K, then over rows: eight kernels a layer fewer than one reduction over everything.
 _PER_TENSOR = """last = Constant<value_ints = [-1]>()
@@ -41,7 +41,7 @@ _ZERO: dict[int, float] = {onnx.AttributeProto.FLOAT: 0.0, onnx.AttributeProto.I
 @cache
 def scale_functions() -> dict[str, onnx.FunctionProto]:
     """Return the bodies that the run-time scales have inside TensorRT, by operator name."""
-    bodies = {"PerTokenScale": _PER_TOKEN, "PerTensorScale": _PER_TENSOR}
+    bodies = {"PerTokenScale": _PER_ROW, "PerTensorScale": _PER_TENSOR}
     functions = {
         name: onnx.parser.parse_function(f"{_HEAD} {name} (x) => (scale) {{{_SCALE.format(reduce=reduce)}}}")
         for name, reduce in bodies.items()
@@ -89,4 +89,4 @@ _PACKING = {"pair_tail", "pair_shape", "pair", "place", "placed", "byte", "packe
 
 def trt_functions() -> list[ir.Function]:
     """Return new functions for the operators of domain `trt` that a lowered model uses."""
-    return [ir.from_proto(_quantize_function())]
+    return [ir.serde.deserialize_function(_quantize_function())]

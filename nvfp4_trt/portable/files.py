@@ -63,7 +63,5 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and not (path.parent / tensor.location).is_file():
-            raise FileMissingError(
-                f"{path} keeps its weights in {tensor.location}, which is missing", "copy both"
-            )
+            raise FileMissingError(f"{path} keeps its weights in {tensor.location}, which is missing", "copy both")
     return model, metadata

@@ -222,7 +222,8 @@ def _single_level(text: str, name: str) -> str:
 
 def e2m1_values() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Return the value of each e2m1 code: fp32 `[16]`."""
-    return np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)
+    codes = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn)
+    return np.asarray(codes, dtype=np.float32)
 
 
 def decode_table() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

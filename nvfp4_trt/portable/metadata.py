@@ -56,20 +56,14 @@ def read_metadata(props: Mapping[str, str], *, file: str) -> Metadata:
     """
     hint = "make the file with `nvfp4-trt export`"
     try:
-        fields = {
-            key.removeprefix(_PREFIX): json.loads(props[key]) for key in props if key.startswith(_PREFIX)
-        }
+        fields = {key.removeprefix(_PREFIX): json.loads(props[key]) for key in props if key.startswith(_PREFIX)}
         operators = fields.pop("operator_version")
         layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields.pop("layers"))
         made = Metadata(layers=layers, **fields)
     except (KeyError, TypeError, ValueError) as error:
-        raise NotOurOnnxError(
-            f"{file} was not exported by nvfp4-trt (it lacks its metadata)", hint
-        ) from error
+        raise NotOurOnnxError(f"{file} was not exported by nvfp4-trt (it lacks its metadata)", hint) from error
     if operators != VERSION:
-        raise NotOurOnnxError(
-            f"{file} uses version {operators} of the nvfp4 operators; this is {VERSION}", hint
-        )
+        raise NotOurOnnxError(f"{file} uses version {operators} of the nvfp4 operators; this is {VERSION}", hint)
     return made
 
 

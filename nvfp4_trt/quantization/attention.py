@@ -33,7 +33,8 @@ class OpenMultiheadAttention(nn.Module):
         source: the module to take the parameters of; see `refusal` for those that cannot be opened.
     """
 
-    # What torch's encoder layers look at to see that their fused path, which reads these, is not for this one.
+    # What torch's encoder layers look at to see that their fused path, which reads these, is not for this
+    # one.
     _qkv_same_embed_dim = False
     in_proj_weight = None
     in_proj_bias = None
@@ -97,13 +98,13 @@ class OpenMultiheadAttention(nn.Module):
         return q, k, v
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
 
     def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
         """Add both masks up to one `[B or 1, heads or 1, Lq or 1, Lk]` of the dtype of `q`."""
         mask = None if attn_mask is None else _additive(attn_mask, q.dtype)
         if mask is not None and mask.dim() == 3:  # noqa: PLR2004 (batch times heads, Lq, Lk)
-            mask = mask.unflatten(0, (q.shape[0], self.num_heads))
+            mask = mask.reshape(q.shape[0], self.num_heads, *mask.shape[1:])
         if padding is None:
             return mask
         keys = _additive(padding, q.dtype)[:, None, None, :]

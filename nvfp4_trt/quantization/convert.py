@@ -78,7 +78,7 @@ def quantize_module(
     for name, child in list(root.named_modules()):
         tied = swap.tied_embedding(child)
         if tied is not None:
-            embeddings.append(Layer(name, "Embedding", tuple(child.weight.shape), NVFP4))  # type: ignore[arg-type]
+            embeddings.append(Layer(name, "Embedding", tuple(child.weight.shape), NVFP4))
             root = _put(root, child, tied)
     return QuantizedModel(root, recipe, (*layers, *embeddings))
 

@@ -31,7 +31,7 @@ class _KeepsDtypes(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
         kept = dict(self._buffers)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
             after = self._buffers[name]
             if before is not None and after is not None and after.dtype != before.dtype:
@@ -86,7 +86,7 @@ class _HoldsPackedWeight(_KeepsDtypes):
         self.register_buffer("weight_per_tensor_scale", weight.per_tensor_scale)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # What the weight comes out as follows `.half()` and the like, as an unpacked weight would.
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.weight_packed.device)).dtype
         return self
@@ -125,16 +125,12 @@ class QuantLinear(_HoldsPackedWeight):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as nn.Linear names it)
         """Return `[..., N]` for `input` `[..., K]`, in the dtype of `input`."""
-        bias = self.bias
-        if bias is not None and bias.dtype != input.dtype:
-            bias = bias.to(input.dtype)
+        bias = None if self.bias is None else self.bias.to(input.dtype)
         return F.linear(self.input_quantizer(input), self.dequantized(input.dtype), bias)
 
     def extra_repr(self) -> str:
         """Show the shape in `print(module)`."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-        )
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class QuantEmbedding(_HoldsPackedWeight):

@@ -4,6 +4,7 @@ They wrap `nvfp4_trt.format` and add nothing to its arithmetic. As custom operat
 through `torch.compile(fullgraph=True)` and `torch.export`, so that an exporter can turn each into its ONNX
 node; none of them looks at data from Python, so none breaks a graph.
 """
+# ruff: noqa: ARG001 (a fake kernel has the signature of its operator, and looks at shapes alone)
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def _(x: Tensor, scale: Tensor | None, rule: str = "spec") -> tuple[Tensor, Tens
 
 @torch.library.custom_op("nvfp4::dequantize", mutates_args=())
 def dequantize(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return the values `[..., K]` of packed codes `[..., K/2]`, computed in fp32, then rounded to `dtype`."""
+    """Return the values `[..., K]` of packed codes `[..., K/2]`, computed in fp32 and rounded once."""
     return fmt.dequantize(packed, block_scale, scale, dtype)
 
 

@@ -82,9 +82,12 @@ def refusal(module: nn.Module) -> str | None:
     if "weight" not in module._parameters and not is_parametrized(module, "weight"):  # noqa: SLF001
         return "its weight is computed by a hook before each forward"
     weight = weight_nk(module)
-    n, k = weight.shape
     if weight.dtype not in _QUANTIZABLE_DTYPES:
         return f"its weight is {_dtype_name(module)}"
+    return _shape_refusal(*weight.shape)
+
+
+def _shape_refusal(n: int, k: int) -> str | None:
     if k % BLOCK:
         return f"K = {k} is not a multiple of {BLOCK}"
     if k < MIN_K:

@@ -79,9 +79,7 @@ def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection
         if layer.quantized and node is not None:
             weight, activation = _weight_scale(node), _activation_scale(sites.get(layer.name))
             scales[layer.name] = (f"{weight:.4g}", activation)
-            sizes[layer.name] = sum(
-                v.const_value.nbytes for v in node.inputs if v is not None and v.const_value
-            )
+            sizes[layer.name] = sum(v.const_value.nbytes for v in node.inputs if v is not None and v.const_value)
             row |= {"weight_scale": weight, "activation_scale": activation, "bytes": sizes[layer.name]}
         rows.append(row)
     size = path.stat().st_size

@@ -26,9 +26,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     """Return a table; columns whose name starts with `#` hold numbers."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(
-            column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold"
-        )
+        made.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
     return made
@@ -46,9 +44,7 @@ def export_summary(artifact: OnnxArtifact, specs: Sequence[str], seed: int) -> l
         + ", ".join(f"{count} layers {precision}" for precision, count in counts.most_common()),
     ]
     if specs:
-        parts.append(
-            f"inputs were random (seed {seed}): they trace the model and say nothing about real data"
-        )
+        parts.append(f"inputs were random (seed {seed}): they trace the model and say nothing about real data")
     size = artifact.path.stat().st_size
     return [
         *parts,
@@ -82,8 +78,7 @@ def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
         ),
     ]
     lines += [
-        (f"profile {name}", " / ".join("x".join(map(str, s)) for s in p))
-        for name, p in record.profile.items()
+        (f"profile {name}", " / ".join("x".join(map(str, s)) for s in p)) for name, p in record.profile.items()
     ]
     lines.append(("equivalent", record.trtexec))
     accepted = [layer for layer in audit.layers if layer.accepted]
@@ -104,9 +99,7 @@ def engine_layers(record: EngineRecord) -> Table:
         )
         for x in record.audit.layers
     ]
-    return table(
-        "Layers", ("layer", "requested", "realized", "row of the record", "run-time scale from"), rows
-    )
+    return table("Layers", ("layer", "requested", "realized", "row of the record", "run-time scale from"), rows)
 
 
 def comparison_table(result: Comparison) -> Table:

@@ -65,9 +65,7 @@ def _widen_constants(node: ir.Node) -> None:
     """Widen a value that a node makes its output from, as `ConstantOfShape` does."""
     for name, attribute in list(node.attributes.items()):
         if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == _BF16:
-            node.attributes[name] = ir.AttrTensor(
-                name, ir.tensor(attribute.as_tensor().numpy().astype("float32"))
-            )
+            node.attributes[name] = ir.AttrTensor(name, ir.tensor(attribute.as_tensor().numpy().astype("float32")))
 
 
 def _widen_inputs(graph: ir.Graph) -> None:

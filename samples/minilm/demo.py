@@ -177,12 +177,8 @@ def file_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """List what was written."""
     lines = []
     for outcome in outcomes:
-        lines.append(
-            f"{outcome.onnx} (portable), {outcome.onnx.with_suffix('.trt.onnx').name} (TensorRT's form),"
-        )
-        lines.append(
-            f"    {outcome.engine.path.name}, {outcome.engine.path.name}.json (layer record and audit)"
-        )
+        lines.append(f"{outcome.onnx} (portable), {outcome.onnx.with_suffix('.trt.onnx').name} (TensorRT's form),")
+        lines.append(f"    {outcome.engine.path.name}, {outcome.engine.path.name}.json (layer record and audit)")
     return lines
 
 

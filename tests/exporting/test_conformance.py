@@ -32,10 +32,7 @@ def model(op, inputs, outputs, attributes):
     graph = helper.make_graph(
         [node],
         "one",
-        *(
-            [helper.make_tensor_value_info(n, ONNX_TYPES[d], None) for n, d in some]
-            for some in (inputs, outputs)
-        ),
+        *([helper.make_tensor_value_info(n, ONNX_TYPES[d], None) for n, d in some] for some in (inputs, outputs)),
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
     return helper.make_model(graph, functions=[portable_functions()[op]], opset_imports=opsets, ir_version=11)
@@ -51,9 +48,7 @@ def on_onnxruntime(made, feeds):
     session = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
     values = {}
     for name, tensor in feeds.items():
-        raw = tensor.contiguous().view(
-            {4: torch.float32, 2: torch.uint16, 1: torch.uint8}[tensor.element_size()]
-        )
+        raw = tensor.contiguous().view({4: torch.float32, 2: torch.uint16, 1: torch.uint8}[tensor.element_size()])
         values[name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw.numpy(), ONNX_TYPES[tensor.dtype])
     found = session.run_with_ort_values(None, values)
     return [torch.utils.dlpack.from_dlpack(v) if "bfloat16" in v.data_type() else v.numpy() for v in found]

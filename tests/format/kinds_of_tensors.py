@@ -56,9 +56,7 @@ KINDS = (
 )
 
 
-def tensors(
-    count: int, *, without: tuple[str, ...] = (), seed: int = 0
-) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors(count: int, *, without: tuple[str, ...] = (), seed: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield `count` tensors with a name each: all kinds, shapes and dtypes in turn, then anew."""
     generator = torch.Generator().manual_seed(seed)
     kinds = [kind for kind in KINDS if kind not in without]

@@ -101,9 +101,7 @@ def test_nan_spoils_its_own_block_only(path):
                 values = nvfp4.dequantize(packed, block_scale, scale)
                 assert values[0, 16:32].isnan().all()
                 numbers = torch.cat((torch.arange(16), torch.arange(32, 96)))
-                torch.testing.assert_close(
-                    values.flatten()[numbers], x.flatten()[numbers], atol=0.3, rtol=0.3
-                )
+                torch.testing.assert_close(values.flatten()[numbers], x.flatten()[numbers], atol=0.3, rtol=0.3)
                 expected = reference.quantize(x.numpy(), None if scale is None else scale.numpy())
                 np.testing.assert_array_equal(packed.numpy(), expected[0])
                 np.testing.assert_array_equal(block_scale.view(torch.uint8).numpy(), expected[1])

@@ -70,9 +70,7 @@ def test_modelopt_yields_nan_where_zeros_are_given():
 def _compressed_tensors(x: torch.Tensor):
     inverse = generate_gparam(x.min(), x.max())
     blocks = x.unflatten(-1, (-1, nvfp4.BLOCK))
-    block_scale, _ = calculate_qparams(
-        blocks.amin(-1), blocks.amax(-1), NVFP4["weights"], global_scale=inverse
-    )
+    block_scale, _ = calculate_qparams(blocks.amin(-1), blocks.amax(-1), NVFP4["weights"], global_scale=inverse)
     packed = quantize_and_pack_fp4(x.clone(), block_scale, global_scale=inverse)
     return packed, block_scale.to(torch.float8_e4m3fn), inverse
 

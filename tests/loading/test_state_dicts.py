@@ -164,9 +164,7 @@ def test_mismatches_are_listed(here, net, net_factory):
         assert part in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("name", "what"), [("w.pt", "a state dict"), ("w.safetensors", "a safetensors file")]
-)
+@pytest.mark.parametrize(("name", "what"), [("w.pt", "a state dict"), ("w.safetensors", "a safetensors file")])
 def test_weights_without_a_factory_ask_for_one(here, net, name, what):
     (torch.save if name.endswith("pt") else save_file)(net.state_dict(), name)
     with pytest.raises(WrongKindError, match=f"{name} is {what}") as caught:

@@ -66,9 +66,7 @@ def test_torch_runner_raises_our_errors():
         )
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.float32, torch.int64, torch.bool, torch.bfloat16], ids=str
-)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int64, torch.bool, torch.bfloat16], ids=str)
 def test_as_numpy_keeps_every_value(dtype):
     tensor = torch.tensor([0, 1, 3]).to(dtype)
     assert as_numpy(tensor).tolist() == tensor.tolist()
