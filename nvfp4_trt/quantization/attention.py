@@ -39,6 +39,10 @@ class OpenMultiheadAttention(nn.Module):
     in_proj_weight = None
     in_proj_bias = None
 
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+
     def __init__(self, source: nn.MultiheadAttention) -> None:
         super().__init__()
         self.embed_dim, self.num_heads = source.embed_dim, source.num_heads

@@ -86,7 +86,7 @@ class _HoldsPackedWeight(_KeepsDtypes):
         self.register_buffer("weight_per_tensor_scale", weight.per_tensor_scale)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         # What the weight comes out as follows `.half()` and the like, as an unpacked weight would.
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.weight_packed.device)).dtype
         return self

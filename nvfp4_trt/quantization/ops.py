@@ -4,14 +4,18 @@ They wrap `nvfp4_trt.format` and add nothing to its arithmetic. As custom operat
 through `torch.compile(fullgraph=True)` and `torch.export`, so that an exporter can turn each into its ONNX
 node; none of them looks at data from Python, so none breaks a graph.
 """
-# ruff: noqa: ARG001 (a fake kernel has the signature of its operator, and looks at shapes alone)
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nvfp4_trt import format as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _Context = torch.autograd.function.FunctionCtx
 
@@ -105,3 +109,18 @@ def _straight_through(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, No
 
 
 fake_quantize.register_autograd(_straight_through, setup_context=_keep_for_backward)
+
+
+def _no_gradient(arity: int) -> Callable[..., tuple[None, ...]]:
+    """Return a backward that stops: a scale is taken for a constant, and codes have no derivative."""
+
+    def backward(_ctx: _Context, *_gradients: Tensor) -> tuple[None, ...]:
+        return (None,) * arity
+
+    return backward
+
+
+per_tensor_scale.register_autograd(_no_gradient(2))
+per_token_scale.register_autograd(_no_gradient(2))
+quantize.register_autograd(_no_gradient(3))
+dequantize.register_autograd(_no_gradient(4))

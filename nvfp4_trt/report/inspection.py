@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from rich.markup import escape
 
 from nvfp4_trt.building import EngineRecord
 from nvfp4_trt.errors import FileMissingError, NotAModelError
 from nvfp4_trt.portable import find_sites, layer_name, load
 from nvfp4_trt.portable.sites import is_ours
 from nvfp4_trt.report.objects import engine_object, layer_object
-from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, megabytes
+from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, readable_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,8 @@ def inspect_file(path: Path) -> Inspection:
         NotAModelError: it is neither, or the record belongs to another engine.
         NotOurOnnxError: an ONNX file of another making.
     """
+    if path.is_dir():
+        raise NotAModelError(f"{path} is a folder", "give an .onnx file, or an engine with its record")
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist", "check the path")
     record = path.with_name(f"{path.name}.json")
@@ -65,7 +68,7 @@ def _inspect_engine(path: Path, record_file: Path) -> Inspection:
         raise NotAModelError(f"{record_file} belongs to another engine than {path}", "build the engine again")
     return Inspection(
         {"kind": "engine", **engine_object(record, str(path))},
-        [engine_layers(record), *engine_summary(record, str(path))],
+        [engine_layers(record), "", *engine_summary(record, str(path))],
     )
 
 
@@ -98,9 +101,9 @@ def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection
     parts: list[RenderableType] = [
         layers_table(metadata.layers, scales, sizes),
         "",
-        *(f"input {x['name']}: {x['dtype']} {x['shape']}" for x in told["inputs"]),  # type: ignore[attr-defined]
-        *(f"output {x['name']}: {x['dtype']} {x['shape']}" for x in told["outputs"]),  # type: ignore[attr-defined]
-        f"recipe {metadata.recipe['name']}, scale rule {metadata.scale_rule}, {megabytes(size)}",
+        *(f"input {_io_line(value)}" for value in model.graph.inputs),
+        *(f"output {_io_line(value)}" for value in model.graph.outputs),
+        f"recipe {metadata.recipe['name']}, scale rule {metadata.scale_rule}, {readable_size(size)}",
     ]
     return Inspection(told, parts)
 
@@ -121,6 +124,11 @@ def _activation_scale(site: Site | None) -> str:
         return "single level"
     value = site.quantize.inputs[1]
     return "none" if value is None or value.const_value is None else f"{float(value.const_value.numpy()):.4g}"
+
+
+def _io_line(value: ir.Value) -> str:
+    told = _io(value)
+    return escape(f"{told['name']}: {told['dtype'].lower()} [{', '.join(map(str, told['shape']))}]")
 
 
 def _io(value: ir.Value) -> dict[str, Any]:

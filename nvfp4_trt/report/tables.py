@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; columns whose name starts with `#` hold numbers."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    made = Table(
+        title=escape(title) or None, title_justify="left", box=None, pad_edge=False, show_header=any(columns)
+    )
     for column in columns:
         made.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:
@@ -40,20 +42,20 @@ def export_summary(artifact: OnnxArtifact, specs: Sequence[str], seed: int) -> l
     parts: list[RenderableType] = [
         table("Layers", ("layer", "kind", "shape", "precision", "reason"), rows),
         "",
-        f"recipe {artifact.metadata.recipe['name']}: "
-        + ", ".join(f"{count} layers {precision}" for precision, count in counts.most_common()),
+        f"recipe {escape(artifact.metadata.recipe['name'])}: "
+        + ", ".join(f"{counted(count, 'layer')} {precision}" for precision, count in counts.most_common()),
     ]
     if specs:
         parts.append(f"inputs were random (seed {seed}): they trace the model and say nothing about real data")
     size = artifact.path.stat().st_size
     return [
         *parts,
-        f"wrote {artifact.path} ({megabytes(size)}); next: nvfp4-trt build engine {artifact.path}",
+        escape(f"wrote {artifact.path} ({readable_size(size)}); next: nvfp4-trt build engine {artifact.path}"),
     ]
 
 
 def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
-    """Return what `build engine` prints."""
+    """Return what `build engine` and `inspect` print of an engine."""
     audit = record.audit
     requested, realized = audit.counts(NVFP4)
     kept, held = audit.counts(WEIGHT_ONLY)
@@ -83,7 +85,7 @@ def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
     lines.append(("equivalent", record.trtexec))
     accepted = [layer for layer in audit.layers if layer.accepted]
     lines += [("accepted in higher precision", f"{layer.name}: {layer.reason}") for layer in accepted]
-    lines.append(("wrote", f"{path} and {path}.json"))
+    lines.append(("files", f"{path} and {path}.json"))
     return [table("", ("", ""), lines)]
 
 
@@ -113,7 +115,7 @@ def comparison_table(result: Comparison) -> Table:
         )
         for o in result.outputs
     ]
-    title = f"{result.model} against {result.reference}, {result.batches} batches"
+    title = f"{result.model} against {result.reference}, {counted(result.batches, 'batch')}"
     return table(title, ("output", "#SQNR dB", "#cosine", "#max abs error"), rows)
 
 
@@ -150,6 +152,12 @@ def layers_table(
     return table("Layers", columns, rows)
 
 
-def megabytes(size: int) -> str:
-    """Return a size in MiB as text."""
-    return f"{size / 2**20:.1f} MiB"
+def readable_size(size: int) -> str:
+    """Return a size in bytes as text, in KiB or MiB."""
+    return f"{size / 2**10:.1f} KiB" if size < 2**20 else f"{size / 2**20:.1f} MiB"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 layer`, `2 layers`, `2 batches`."""
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{ending}"

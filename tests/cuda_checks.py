@@ -1,0 +1,93 @@
+"""Checks of the quantized module on a GPU: `python -m tests.cuda_checks`, by hand, where there is one.
+
+Not collected by pytest: the machines that run the suite have no GPU, and a test that is always skipped
+proves nothing. Each line printed is one check; the exit status is 0 where all hold.
+"""
+
+import sys
+
+import torch
+from torch import nn
+
+from nvfp4_trt.quantization import quantize_module
+from nvfp4_trt.quantization.ops import dequantize, per_tensor_scale, per_token_scale, quantize
+from nvfp4_trt.recipe import RECIPES, ActivationScaling
+
+
+def _inputs(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(33, 512, generator=generator)
+    heavy = normal * torch.exp(3 * torch.randn(33, 512, generator=generator))
+    special = normal.clone()
+    special[0] = 0.0
+    special[1, 5], special[2, 7], special[3, 9] = float("nan"), float("inf"), -0.0
+    special[4] *= 1e-30
+    patterns = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.float16).reshape(128, 512)
+    return {
+        "normal": normal.to(dtype),
+        "heavy": heavy.to(dtype),
+        "special": special.to(dtype),
+        "every fp16 pattern": patterns.to(dtype),
+    }
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    a, b = a.cpu(), b.cpu()
+    nan = a.float().isnan() & b.float().isnan()
+    return bool(torch.equal(a.float().masked_fill(nan, 0), b.float().masked_fill(nan, 0)))
+
+
+def codec(dtype: torch.dtype) -> dict[str, bool]:
+    """Compare codes, scales and values with the CPU's, bit for bit."""
+    result = {}
+    for name, x in _inputs(dtype).items():
+        for mode, scale_of in (("tensor", per_tensor_scale), ("token", per_token_scale), ("single", None)):
+            outs = []
+            for device in ("cpu", "cuda"):
+                there = x.to(device)
+                scale = None if scale_of is None else scale_of(there)
+                packed, blocks = quantize(there, scale)
+                outs.append((packed, blocks, dequantize(packed, blocks, scale, dtype)))
+            result[f"codec {dtype} {name} per {mode}"] = all(_same(a, b) for a, b in zip(*outs, strict=True))
+    return result
+
+
+def modules(dtype: torch.dtype) -> dict[str, bool]:
+    """Run a quantized model on the GPU eagerly, compiled and with gradients."""
+    result = {}
+    for name, recipe in RECIPES.items():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 128)).to(dtype).eval()
+        static = recipe.activations.scaling is ActivationScaling.STATIC
+        calibrate = (lambda _root, names: dict.fromkeys(names, 4.0)) if static else None
+        quantized = quantize_module(model, recipe, calibrate=calibrate).module
+        x = torch.randn(64, 256).to(dtype)
+        with torch.no_grad():
+            on_cpu = quantized(x).float()
+            on_gpu = quantized.cuda()
+            eager = on_gpu(x.cuda()).float()
+            compiled = torch.compile(on_gpu, fullgraph=True)(x.cuda()).float()
+        noise = (eager.cpu() - on_cpu).norm() / on_cpu.norm()
+        result[f"module {dtype} {name}: GPU within 5 % of CPU ({noise:.2e})"] = bool(noise < 0.05)
+        drift = (compiled - eager).norm() / eager.norm()
+        result[f"module {dtype} {name}: compiled within 5 % of eager ({drift:.2e})"] = bool(drift < 0.05)
+        leaf = x.cuda().requires_grad_()
+        on_gpu(leaf).float().square().sum().backward()
+        result[f"module {dtype} {name}: gradient"] = bool(leaf.grad is not None and leaf.grad.isfinite().all())
+    return result
+
+
+def main() -> None:
+    print(torch.__version__, torch.cuda.get_device_name())
+    checks: dict[str, bool] = {}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        checks |= codec(dtype)
+        checks |= modules(dtype)
+    for name, held in checks.items():
+        print("ok  " if held else "FAIL", name)
+    print(f"{sum(checks.values())} of {len(checks)} checks hold")
+    sys.exit(not all(checks.values()))
+
+
+if __name__ == "__main__":
+    main()
