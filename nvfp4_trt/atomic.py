@@ -25,7 +25,16 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputUnwritableError: the folder is missing or read-only, or the path is itself a folder.
     """
+    with _as_our_errors(path):
+        _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
     folder = path.parent
+    if folder.exists() and not folder.is_dir():
+        raise OutputUnwritableError(
+            f"{folder}, where {path.name} should go, is not a folder", "choose another with -o"
+        )
     if not folder.is_dir():
         raise OutputUnwritableError(f"the folder {folder} of {path.name} does not exist", f"mkdir -p {folder}")
     if path.is_dir():

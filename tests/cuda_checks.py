@@ -7,6 +7,7 @@ proves nothing. Each line printed is one check; the exit status is 0 where all h
 import sys
 
 import torch
+import torch._dynamo
 from torch import nn
 
 from nvfp4_trt.quantization import quantize_module
@@ -66,6 +67,7 @@ def modules(dtype: torch.dtype) -> dict[str, bool]:
             on_cpu = quantized(x).float()
             on_gpu = quantized.cuda()
             eager = on_gpu(x.cuda()).float()
+            torch._dynamo.reset()
             compiled = torch.compile(on_gpu, fullgraph=True)(x.cuda()).float()
         noise = (eager.cpu() - on_cpu).norm() / on_cpu.norm()
         result[f"module {dtype} {name}: GPU within 5 % of CPU ({noise:.2e})"] = bool(noise < 0.05)

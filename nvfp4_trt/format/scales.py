@@ -21,6 +21,15 @@ def round_e4m3(x: torch.Tensor) -> torch.Tensor:
     return x.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
 
 
+def divide(x: torch.Tensor, number: float) -> torch.Tensor:
+    """Return `x / number` in fp32, correctly rounded on every device.
+
+    CUDA multiplies by the rounded reciprocal where the divisor is a number of the host's, and is then one ulp
+    off for some values; a divisor in the device's memory is divided by.
+    """
+    return x / torch.full((), number, dtype=torch.float32, device=x.device)
+
+
 def scale_from_amax(amax: torch.Tensor, rule: ScaleRule = SPEC) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scale that goes with a largest magnitude, and its reciprocal as the rule computes it.
 
@@ -32,7 +41,7 @@ def scale_from_amax(amax: torch.Tensor, rule: ScaleRule = SPEC) -> tuple[torch.T
         `(s_t, g)`, fp32 of the same shape: `s_t = amax / 2688` and `g = 1 / s_t`, or `g = (1 / amax)
         * 2688` and `s_t = 1 / g`. Both are 1.0 where `amax / 2688` is below `SMALLEST_SCALE`.
     """
-    scale = amax / TWO_LEVEL_MAX
+    scale = divide(amax, TWO_LEVEL_MAX)
     tiny = scale < SMALLEST_SCALE
     if rule.arithmetic is Arithmetic.GLOBAL:
         inverse = torch.where(tiny, 1.0, amax.reciprocal() * TWO_LEVEL_MAX)
@@ -56,11 +65,11 @@ def block_scale_from_amax(
         e4m3fn `[..., K/16]`.
     """
     if rule.arithmetic is Arithmetic.RECIPROCAL:
-        raw = amax / E2M1_MAX / scale
+        raw = divide(amax, E2M1_MAX) / scale
     elif rule.arithmetic is Arithmetic.PRODUCT:
         raw = amax / (E2M1_MAX * scale)
     else:
-        raw = inverse * (amax / E2M1_MAX)
+        raw = inverse * divide(amax, E2M1_MAX)
     if rule.zero_amax_scale is not None:
         raw = torch.where(raw == 0, rule.zero_amax_scale, raw)
     rounded = round_e4m3(raw.clamp(min=rule.floor))

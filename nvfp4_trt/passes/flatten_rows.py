@@ -19,7 +19,8 @@ class FlattenRows(LoweringPass):
     """Quantizes and multiplies rank-2 rows.
 
     TensorRT's quantizer refuses rank 1 and rank 4 and above, and flattened rows cost no more kernels than
-    rank 3 does. A site is left alone where the dequantized activation has a use beside GEMMs with NVFP4 weights.
+    rank 3 does. A site is left alone where the dequantized activation is a graph output, or has a use beside
+    GEMMs with NVFP4 weights.
 
     Needs: `SingleLevel`, `GemmToMatMul` and `KnownK` have run. After: quantizers that it changed see rank 2.
     Meaning: unchanged (a row is a row; the per-tensor scale is taken over the same elements).
@@ -42,9 +43,8 @@ def _flatten(graph: ir.Graph, quantize: ir.Node, sites: list[Site]) -> bool:
         return False
     rank, k = len(x.shape), x.shape[-1]
     gemms = {site.gemm for site in sites}
-    if any(
-        node not in gemms for site in sites if site.activation for node, _ in site.activation.outputs[0].uses()
-    ):
+    dequantized = {site.activation.outputs[0] for site in sites if site.activation}
+    if any(y.is_graph_output() or any(user not in gemms for user, _ in y.uses()) for y in dequantized):
         return False
     scale = sites[0].scale
     build = Builder(graph, quantize.name or "quantize", before=scale if is_ours(scale) and scale else quantize)

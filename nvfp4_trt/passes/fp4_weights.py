@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
-from nvfp4_trt.portable import PACKED_SUFFIX, is_ours
+from nvfp4_trt.portable import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,12 +43,12 @@ def _replace(graph: ir.Graph, node: ir.Node, converted: Mapping[str, ir.Value]) 
     packed, block_scale, scale = node.inputs
     if packed is None or packed.name is None:
         raise ValueError(f"{node.name} has no named weight")
-    layer = packed.name.removesuffix(PACKED_SUFFIX)
+    name = packed.name.removesuffix("_packed")
     if packed.name not in converted:
-        converted[packed.name] = _as_fp4(graph, packed, f"{layer}.weight")  # type: ignore[index]
+        converted[packed.name] = _as_fp4(graph, packed, name)  # type: ignore[index]
     weight = converted[packed.name]
     out = node.outputs[0]
-    build = Builder(graph, node.name or layer, before=node)
+    build = Builder(graph, node.name or name, before=node)
     steps = build.node("DequantizeLinear", [block_scale, scale], "scales").outputs[0]
     steps.type, steps.shape = ir.TensorType(ir.DataType.FLOAT), block_scale.shape if block_scale else None
     values = build.node(
@@ -64,7 +64,7 @@ def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
         raise ValueError(f"{packed.name} holds no data")
     data = packed.const_value.numpy()
     shape = ir.Shape((*data.shape[:-1], data.shape[-1] * 2))
-    tensor = ir.PackedTensor(np.ascontiguousarray(data), ir.DataType.FLOAT4E2M1, shape=shape, name=name)
+    tensor = ir.PackedTensor(np.ascontiguousarray(data).reshape(-1), ir.DataType.FLOAT4E2M1, shape=shape, name=name)
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT4E2M1), const_value=tensor)
     graph.register_initializer(value)
     return value

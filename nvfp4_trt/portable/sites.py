@@ -70,7 +70,8 @@ def layer_name(weight: ir.Node) -> str:
     """Return the layer that a weight's dequantizing node belongs to."""
     packed = weight.inputs[0]
     name = "" if packed is None else packed.name or ""
-    return weight.metadata_props.get("nvfp4.layer") or name.removesuffix(PACKED_SUFFIX)
+    # A model that is itself a linear layer has the name "", and its weight no dot.
+    return weight.metadata_props.get("nvfp4.layer") or name.removesuffix(PACKED_SUFFIX[1:]).removesuffix(".")
 
 
 def _weight_of(value: ir.Value | None) -> ir.Node | None:

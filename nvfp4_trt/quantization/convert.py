@@ -139,6 +139,8 @@ def _open_attention(root: nn.Module) -> nn.Module:
             opened = attention.OpenMultiheadAttention(child)
             _carry_over(child, opened)
             root = _put(root, child, opened)
+        elif isinstance(child, nn.TransformerEncoder):
+            child.use_nested_tensor = False  # padded batches would reach its attention as nested tensors
     return root
 
 

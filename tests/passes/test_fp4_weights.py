@@ -5,14 +5,14 @@ import pytest
 from both_sides import CASES, around, assert_leaves_alone, error, prefix
 
 from nvfp4_trt.passes import Fp4Weights
-from nvfp4_trt.portable import PACKED_SUFFIX, is_ours, load
+from nvfp4_trt.portable import is_ours, load
 
 
 def packed_weights(model):
     return {
-        name.removesuffix(PACKED_SUFFIX): value.const_value.numpy()
+        name.removesuffix("_packed"): value.const_value.numpy()
         for name, value in model.graph.initializers.items()
-        if name.endswith(PACKED_SUFFIX)
+        if name.endswith("weight_packed")
     }
 
 
@@ -35,8 +35,8 @@ def test_codes_and_scales_keep_their_bytes(portable, case):
     run = around(Fp4Weights, portable(*case))
     assert not packed_weights(run.model)
     assert before
-    for layer, packed in before.items():
-        value = run.model.graph.initializers[f"{layer}.weight"]
+    for name, packed in before.items():
+        value = run.model.graph.initializers[name]
         assert value.dtype == ir.DataType.FLOAT4E2M1
         assert value.const_value.tobytes() == packed.tobytes()
         values = value.const_value.numpy().astype(np.float32)

@@ -4,7 +4,6 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
-import torch
 from both_sides import CASES, apply, around, assert_leaves_alone, assert_same_bits, error, evaluate, prefix
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +14,9 @@ from nvfp4_trt.portable import find_sites, is_ours
 
 RUN_TIME = ("w4a4-dynamic", "w4a4-dynamic-token")
 SQNR = {"float32": 130.0, "float16": 30.0, "bfloat16": 28.0}
-"""dB between a GEMM's output before and after the pass. On 1024 rows of N(0, 3) with K = 256, 146 in fp32, and
-in fp16 36 to 38, in bf16 34 to 39: x / s rounded to fp16 brings 1 to 3 codes of a thousand to the other side
-of a tie. NVFP4's own quantization noise is at 20 dB."""
+"""dB between a GEMM's output before and after the pass. Measured on 1024 rows of N(0, 3), K = 64: 146 in fp32,
+37 to 39 in fp16, 36 to 39 in bf16, where x / s rounded to fp16 brings 1 to 3 codes of a thousand to the other
+side of a tie. NVFP4's own noise is at 20 dB."""
 
 
 def codes_of(packed):
@@ -57,10 +56,10 @@ def test_constant_scales_in_fp32_are_left(portable, recipe):
 @pytest.mark.parametrize("dtype", SQNR)
 @pytest.mark.parametrize("recipe", [*RUN_TIME, "w4a4-static"])
 def test_codes_move_to_a_neighbour_at_most(portable, recipe, dtype):
-    exported = portable("rows", recipe, dtype)
+    exported = portable("bare", recipe, dtype)
     model = prefix(OuterScale, exported.path)
     packed, block_scale = with_codes(model)
-    run = apply(OuterScale, model, {"input": draw(dtype)})
+    run = apply(OuterScale, model, {"input": draw(dtype, (8, 128, 64))})
     before, after = (codes_of(side[packed]).astype(int) for side in (run.before, run.after))
     moved = before != after
     assert moved.mean() < {"float32": 1e-5, "float16": 0.004, "bfloat16": 0.006}[dtype]
@@ -132,16 +131,12 @@ def test_an_activation_also_used_elsewhere_is_restored_there(portable, name, as_
 
 
 def test_nothing_overflows_in_fp16(portable):
-    """Rows at the top of fp16's range, which unshifted codes times block scales (2688) would pass in a sum."""
-    module = portable("rows", "w4a4-dynamic-token", "float16")
-    x = np.full((2, 64), 60000.0, np.float16)
-    run = apply(OuterScale, prefix(OuterScale, module.path), {"input": x})
-    with torch.no_grad():
-        expected = module.module.float()(torch.from_numpy(x).float()).numpy()
-    module.module.half()
-    finite = np.isfinite(expected.astype(np.float16))
-    (after,) = run.after.values()
-    assert np.isfinite(after[finite]).all()
+    """Near the top of fp16's range: a sum of unshifted codes times block scales (2688) would pass it."""
+    model = prefix(OuterScale, portable("bare", "w4a4-dynamic-token", "float16").path)
+    run = apply(OuterScale, model, {"input": np.full((1, 2, 64), 50000.0, np.float16)})
+    (before,), (after,) = run.before.values(), run.after.values()
+    assert (np.abs(before) < 60000).any()
+    assert np.isfinite(after[np.abs(before) < 60000]).all()
 
 
 @settings(max_examples=40, deadline=None)

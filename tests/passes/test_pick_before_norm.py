@@ -28,7 +28,8 @@ def test_the_pooled_token_is_picked_in_front_of_its_norm(portable, recipe):
     quantizers = [n for n in run.model.graph if is_ours(n, {"Quantize", "QuantizeSingleLevel"})]
     producers = [node.inputs[0].producer() for node in quantizers if node.inputs[0].producer()]
     assert "Gather" not in {node.op_type for node in producers}
-    (pooled,) = (n for n in producers if n.op_type == "LayerNormalization" and n.inputs[0].producer().op_type == "Gather")
+    norms = [node for node in producers if node.op_type == "LayerNormalization"]
+    (pooled,) = (node for node in norms if (p := node.inputs[0].producer()) and p.op_type == "Gather")
     assert len(pooled.outputs[0].shape) == 2
 
 

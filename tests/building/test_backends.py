@@ -1,0 +1,200 @@
+"""The two modules: every name that the builder uses exists in them, as far as they can be seen here."""
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+
+import pytest
+import tensorrt_rtx
+
+from nvfp4_trt.building import BACKENDS, BackendName, backends, choose_backend, network
+from nvfp4_trt.errors import BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError
+
+RTX, FULL = BACKENDS[BackendName.TENSORRT_RTX], BACKENDS[BackendName.TENSORRT]
+HOLDERS = {
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+    "runtime": "Runtime",
+    "loaded": "ICudaEngine",
+    "inspector": "EngineInspector",
+}
+"""Names of variables in the builder's source → the class of what they hold."""
+ONLY_RTX = {"set_targets"}
+"""Functions that run only where the backend cross-compiles."""
+
+
+def used_names(*, without=()):
+    """Return what the builder's source takes from the module: dotted paths, `trt.…` or `Class.member`."""
+    found = set()
+    for module in (network, backends):
+        tree = ast.parse(inspect.getsource(module))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        left_out = {id(x) for f in functions if f.name in without for x in ast.walk(f)}
+        for node in ast.walk(tree):
+            if id(node) not in left_out:
+                found |= _paths(node)
+    return found
+
+
+def _paths(node):
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and isinstance(node.args[1], ast.Constant):
+        path = f"{ast.unparse(node.args[0])}.{node.args[1].value}"
+    elif isinstance(node, ast.Attribute):
+        path = ast.unparse(node)
+    else:
+        return set()
+    root, _, rest = path.partition(".")
+    if root == "trt" and rest.replace(".", "").isidentifier():
+        return {rest}
+    return {f"{HOLDERS[root]}.{rest}"} if root in HOLDERS and rest.isidentifier() else set()
+
+
+def test_the_walk_sees_the_names():
+    assert used_names() >= {
+        "Builder",
+        "ProfilingVerbosity.DETAILED",
+        "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+        "LayerType.ATTENTION_OUTPUT",
+        "Builder.build_serialized_network",
+        "IBuilderConfig.set_compute_capability",
+        "IOptimizationProfile.set_shape",
+        "OnnxParser.parse_from_file",
+        "EngineInspector.get_engine_information",
+        "INetworkDefinition.get_layer",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(used_names()))
+def test_tensorrt_rtx_has_the_name(path):
+    found = tensorrt_rtx
+    for part in path.split("."):
+        if part != "__init__":
+            assert hasattr(found, part), f"tensorrt_rtx {tensorrt_rtx.__version__} has no {path}"
+            found = getattr(found, part)
+
+
+@pytest.mark.parametrize("target", RTX.targets)
+def test_tensorrt_rtx_has_the_architecture(target):
+    assert hasattr(tensorrt_rtx.ComputeCapability, target.replace("sm_", "SM"))
+
+
+@pytest.fixture(scope="module")
+def full_bindings():
+    """The bytes of full TensorRT's bindings, which do not import without its libraries."""
+    for package in ("tensorrt-cu13-bindings", "tensorrt-cu12-bindings"):
+        try:
+            files = importlib.metadata.files(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        (library,) = (f for f in files if f.name == "tensorrt.so")
+        return library.locate().read_bytes()
+    raise AssertionError("pip install tensorrt-cu13-bindings: the `dev` extra has it")
+
+
+@pytest.mark.parametrize("path", sorted(used_names(without=ONLY_RTX)))
+def test_full_tensorrt_has_the_name(full_bindings, path):
+    """A name that is bound is a C string in the library."""
+    for part in path.split("."):
+        assert f"{part}\0".encode() in full_bindings
+
+
+def test_full_tensorrt_lacks_what_only_rtx_has(full_bindings):
+    """What shows that the test above can fail; and that full TensorRT cannot cross-compile this way."""
+    names = used_names() - used_names(without=ONLY_RTX)
+    assert "IBuilderConfig.set_compute_capability" in names
+    for path in names:
+        assert f"{path.split('.')[-1]}\0".encode() not in full_bindings
+
+
+def test_rtx_is_chosen_by_name():
+    assert choose_backend("tensorrt_rtx") is RTX
+    assert RTX.load() is tensorrt_rtx
+
+
+def hide(monkeypatch, *names):
+    """Let modules look not installed."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in names else real(name))
+
+
+def test_by_default_the_one_that_is_installed(monkeypatch):
+    hide(monkeypatch, "tensorrt")
+    assert choose_backend(None) is RTX
+
+
+def test_named_and_not_installed(monkeypatch):
+    hide(monkeypatch, "tensorrt_rtx")
+    with pytest.raises(BackendMissingError, match="tensorrt_rtx is not installed") as caught:
+        choose_backend("tensorrt_rtx")
+    assert "nvfp4-trt[rtx]" in caught.value.hint
+
+
+def test_none_installed(monkeypatch):
+    hide(monkeypatch, "tensorrt", "tensorrt_rtx")
+    with pytest.raises(BackendMissingError, match="neither"):
+        choose_backend(None)
+
+
+def broken_module(folder, monkeypatch, source):
+    (folder / "tensorrt.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(importlib.sys.modules, "tensorrt", raising=False)
+
+
+def test_installed_and_not_importable(tmp_path, monkeypatch):
+    broken_module(tmp_path, monkeypatch, "raise OSError('libnvinfer.so.10: cannot open shared object file')\n")
+    with pytest.raises(BackendMissingError, match=r"libnvinfer\.so"):
+        FULL.load()
+
+
+def test_too_old(tmp_path, monkeypatch):
+    broken_module(tmp_path, monkeypatch, "__version__ = '10.7.0.post1'\n")
+    with pytest.raises(FeatureUnsupportedError, match=r"10\.7\.0") as caught:
+        FULL.load()
+    assert "10.8" in caught.value.hint
+
+
+@pytest.mark.parametrize("target", ["sm_100", "sm_103", "sm_89", "sm_90", "120", ""])
+def test_rtx_refuses_other_architectures(target):
+    with pytest.raises(TargetUnsupportedError) as caught:
+        RTX.check_targets(["sm_120", target])
+    assert "sm_120, sm_121" in caught.value.hint
+    assert ("tensorrt builds for" in caught.value.hint) == (target in FULL.targets)
+
+
+def test_rtx_takes_both_at_once():
+    RTX.check_targets(["sm_120", "sm_121"])
+
+
+def with_gpu(folder, monkeypatch, capability):
+    """Put an nvidia-smi in front that tells of a GPU, or of none."""
+    tool = folder / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n" + (f"echo {capability}\n" if capability else "exit 9\n"))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_full_builds_for_the_gpu_that_is_here(tmp_path, monkeypatch):
+    with_gpu(tmp_path, monkeypatch, "10.0")
+    FULL.check_targets([])
+    FULL.check_targets(["sm_100"])
+    with pytest.raises(TargetUnsupportedError, match="sm_100, not for sm_120") as caught:
+        FULL.check_targets(["sm_120"])
+    assert "tensorrt_rtx" in caught.value.hint
+
+
+def test_full_builds_for_one_at_a_time(tmp_path, monkeypatch):
+    with_gpu(tmp_path, monkeypatch, "10.0")
+    with pytest.raises(TargetUnsupportedError, match="one GPU at a time"):
+        FULL.check_targets(["sm_100", "sm_120"])
+
+
+def test_full_needs_a_gpu(tmp_path, monkeypatch):
+    with_gpu(tmp_path, monkeypatch, None)
+    with pytest.raises(BackendMissingError, match="nvidia-smi finds none"):
+        FULL.check_targets(["sm_100"])

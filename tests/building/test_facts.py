@@ -1,0 +1,126 @@
+"""What the product leans on in TensorRT-RTX: a release that changes one of these facts fails here."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import Network, linear, rows_of
+
+import nvfp4_trt
+from nvfp4_trt.errors import ParseFailedError
+from nvfp4_trt.quantization.select import MIN_K
+
+pytestmark = pytest.mark.long
+
+
+def gemms(rows):
+    return [row for row in rows if row.type == "gemm"]
+
+
+def swizzles(rows):
+    """Return the kernels that bring an activation's block scales into tiles of 32 x 4 x 4."""
+    return [row for row in rows if row.type == "kgen" and any(o.dtype == "FP8" and len(o.dims) == 5 for o in row.outputs)]
+
+
+@pytest.mark.parametrize("shape", [(8, 64), (2, 8, 64)], ids=str)
+def test_a_linear_layer_is_one_fp4_gemm_and_the_record_says_so(tmp_path, shape):
+    rows = rows_of(tmp_path, linear(shape))
+    (gemm,) = gemms(rows)
+    assert gemm.is_fp4_gemm
+    assert gemm.reads_fp4_weight
+    assert "y" in gemm.onnx
+    (weight,) = (o for o in gemm.constants if o.dtype == "FP4E2M1")
+    assert weight.dims == (64, 64)
+    assert weight.nbytes == 64 * 64 // 2
+    assert {o.dtype for o in gemm.inputs} == {"FP4E2M1", "FP8"}
+    assert len(swizzles(rows)) == 1
+
+
+@pytest.mark.parametrize("k", [16, 32, 48, 64, 80])
+def test_k_below_32_is_silently_not_fp4(tmp_path, k):
+    (gemm,) = gemms(rows_of(tmp_path, linear((8, k))))
+    assert gemm.is_fp4_gemm == (k >= MIN_K)
+
+
+@pytest.mark.parametrize("where", ["before_weight", "before_activation"])
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_an_operator_between_is_silently_not_fp4(tmp_path, where, op):
+    rows = rows_of(tmp_path, linear(**{where: op}))
+    assert gemms(rows)
+    assert not any(row.is_fp4_gemm for row in rows)
+
+
+def test_a_run_time_scale_is_refused(tmp_path):
+    with pytest.raises(ParseFailedError, match="Scale input must be an initializer"):
+        rows_of(tmp_path, linear(run_time=True))
+
+
+@pytest.mark.parametrize("shape", [(64,), (2, 2, 8, 64)], ids=str)
+def test_ranks_other_than_2_and_3_are_refused(tmp_path, shape):
+    with pytest.raises(ParseFailedError, match="must be 2D or 3D"):
+        rows_of(tmp_path, linear(shape))
+
+
+def test_n_1_is_no_gemm(tmp_path):
+    assert not gemms(rows_of(tmp_path, linear(n=1)))
+
+
+def test_odd_n_is_fp4_from_a_run_time_operand(tmp_path):
+    (gemm,) = gemms(rows_of(tmp_path, linear(n=33)))
+    assert gemm.is_fp4_gemm
+    assert not gemm.reads_fp4_weight
+
+
+def test_layers_on_one_quantizer_share_its_kernels(tmp_path):
+    net = Network()
+    x = net.quantized("x", net.constant("scale", np.float32(1)))
+    names = [net.matmul(x, net.quantized_weight(64, 64, f"w{name}"), name) for name in "qkv"]
+    rows = rows_of(tmp_path, net.model((8, 64), names))
+    assert all(row.is_fp4_gemm for row in gemms(rows))
+    assert {name for row in gemms(rows) for name in row.onnx} >= set(names)
+    assert len(swizzles(rows)) == 1
+    assert sum("x/quantize" in row.onnx for row in rows) == 1
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def bert(request, tmp_path_factory):
+    """A BERT of two layers with its pooler, built with every recipe: the audits by recipe."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, vocab_size=200
+    )
+    torch.manual_seed(0)
+    module = BertModel(config).eval()
+    ids = torch.randint(0, 200, (2, 16))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    folder = tmp_path_factory.mktemp("bert")
+    audits = {}
+    for recipe in ("w4a4-static", "w4a4-dynamic-token", "w4a4-dynamic"):
+        exported = nvfp4_trt.export(
+            module,
+            folder / f"{recipe}.onnx",
+            recipe=recipe,
+            inputs=[batch],
+            dynamic=["batch,sequence"],
+            dtype=request.param,
+        )
+        audits[recipe] = nvfp4_trt.build(exported, folder / f"{recipe}.engine", backend="tensorrt_rtx").audit
+    return audits
+
+
+QUANTIZED_ACTIVATIONS = 4 * 2 + 1
+"""In each layer the input of query, key and value, of both dense layers and of the attention's; the pooler's."""
+
+
+def test_bert_is_all_fp4(bert):
+    for audit in bert.values():
+        assert audit.counts() == (6 * 2 + 1, 6 * 2 + 1)
+
+
+def test_a_scale_for_each_token_costs_no_kernel(bert):
+    assert bert["w4a4-dynamic-token"].kernels <= bert["w4a4-static"].kernels
+
+
+def test_a_scale_for_each_tensor_costs_two_kernels_an_activation(bert):
+    extra = bert["w4a4-dynamic"].kernels - bert["w4a4-static"].kernels
+    assert extra <= 2 * QUANTIZED_ACTIVATIONS

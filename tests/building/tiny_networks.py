@@ -1,0 +1,107 @@
+"""Networks of one FP4 GEMM in TensorRT's dialect, by hand, to ask TensorRT-RTX what it makes of them."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from nvfp4_trt.auditing import parse_record
+from nvfp4_trt.building.backends import BackendName
+from nvfp4_trt.building.process import run_build
+from nvfp4_trt.building.spec import BuildSpec
+
+OPSETS = [helper.make_opsetid("", 23), helper.make_opsetid("trt", 1)]
+_E4M3 = TensorProto.FLOAT8E4M3FN
+
+
+class Network:
+    """Nodes and initializers on their way to a model."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def add(self, op, inputs, name, outputs=1, **attributes):
+        made = [name, *(f"{name}.{i}" for i in range(1, outputs))]
+        self.nodes.append(helper.make_node(op, inputs, made, name=name, **attributes))
+        return made if outputs > 1 else made[0]
+
+    def constant(self, name, array):
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def quantized_weight(self, n, k, name="w"):
+        """Add random codes `[n, k]` and block scales of 1; return the dequantized weight."""
+        codes = np.random.default_rng(0).integers(0, 256, n * k // 2, dtype=np.uint8).tobytes()
+        steps = bytes([0x38]) * (n * k // 16)
+        self.constants += [
+            helper.make_tensor(name, TensorProto.FLOAT4E2M1, [n, k], codes, raw=True),
+            helper.make_tensor(f"{name}.steps", _E4M3, [n, k // 16], steps, raw=True),
+        ]
+        scale = self.constant(f"{name}.scale", np.float32(0.01))
+        wide = self.add("DequantizeLinear", [f"{name}.steps", scale], f"{name}/scales")
+        return self.add("DequantizeLinear", [name, wide], f"{name}/values", axis=-1, block_size=16)
+
+    def quantized(self, x, scale, name="x"):
+        """Add TensorRT's quantizer and what follows it; return the dequantized activation."""
+        codes, steps = self.add(
+            "TRT_FP4DynamicQuantize",
+            [x, scale],
+            f"{name}/quantize",
+            2,
+            domain="trt",
+            axis=-1,
+            block_size=16,
+            scale_type=_E4M3,
+        )
+        wide = self.add("DequantizeLinear", [steps, scale], f"{name}/scales")
+        return self.add("DequantizeLinear", [codes, wide], f"{name}/dequantized", axis=-1, block_size=16)
+
+    def matmul(self, x, weight, name):
+        return self.add("MatMul", [x, self.add("Transpose", [weight], f"{name}/t", perm=[1, 0])], name)
+
+    def model(self, shape, outputs):
+        graph = helper.make_graph(
+            self.nodes,
+            "tiny",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+            self.constants,
+        )
+        return helper.make_model(graph, opset_imports=OPSETS, ir_version=11)
+
+
+def linear(shape=(8, 64), n=64, *, before_weight=None, before_activation=None, run_time=False):
+    """Return one linear layer; `before_…` is an operator with 0 between a DequantizeLinear and the MatMul."""
+    net = Network()
+    zero = net.constant("zero", np.float32(0))
+    scale = net.constant("scale", np.float32(1))
+    if run_time:
+        scale = net.add("ReduceMax", ["x"], "amax", keepdims=0)
+    x = net.quantized("x", scale)
+    weight = net.quantized_weight(n, shape[-1])
+    if before_activation:
+        x = net.add(before_activation, [x, zero], "between")
+    if before_weight:
+        weight = net.add(before_weight, [weight, zero], "between")
+    return net.model(shape, [net.matmul(x, weight, "y")])
+
+
+def make_spec(folder, model, profile=None):
+    """Save the model and return what a build of it asks for."""
+    path = folder / "tiny.onnx"
+    onnx.save(model, path)
+    return BuildSpec(
+        backend=BackendName.TENSORRT_RTX,
+        targets=("sm_120",),
+        model=path,
+        engine=folder / "tiny.engine",
+        record=folder / "record.txt",
+        log=folder / "tensorrt.log",
+        profile=profile or {},
+    )
+
+
+def rows_of(folder, model, profile=None):
+    """Build in a child process, as the product does, and return the layer record."""
+    spec = make_spec(folder, model, profile)
+    run_build(spec, folder)
+    return parse_record(spec.record.read_text(encoding="utf-8"))

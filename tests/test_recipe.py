@@ -1,0 +1,128 @@
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
+from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, load_recipe
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_built_in_names():
+    assert list(RECIPES) == ["w4a4-dynamic", "w4a4-dynamic-token", "w4a4-static", "w4a4-single-level", "w4a16"]
+    assert [r.activations.scaling for r in RECIPES.values()] == list(ActivationScaling)
+    assert all(recipe.name == name for name, recipe in RECIPES.items())
+    assert DEFAULT_RECIPE == "w4a4-dynamic-token"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_name_and_a_recipe_load_as_themselves(name):
+    assert load_recipe(name) is RECIPES[name]
+    assert load_recipe(RECIPES[name]) is RECIPES[name]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *RECIPES.values(),
+        RECIPES["w4a4-static"].model_copy(update={"only": ("a.*", "b"), "exclude": ("*.head",), "name": "x y"}),
+    ],
+    ids=lambda r: r.name,
+)
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_yaml_round_trip(write, recipe, suffix):
+    path = write(yaml.safe_dump(recipe.model_dump(mode="json")), f"saved{suffix}")
+    assert load_recipe(path) == recipe
+    assert load_recipe(str(path)) == recipe
+
+
+def test_json_is_yaml(write):
+    assert load_recipe(write(RECIPES["w4a16"].model_dump_json())) == RECIPES["w4a16"]
+
+
+def test_a_base_and_what_differs(write):
+    recipe = load_recipe(write("base: w4a16\nweights: {rule: modelopt}\nexclude: ['*.head']\n"))
+    assert recipe == Recipe(
+        name="mine",
+        weights={"rule": RuleName.MODELOPT},
+        activations={"scaling": ActivationScaling.NONE},
+        exclude=("*.head",),
+    )
+
+
+def test_without_a_base_it_is_the_default(write):
+    assert load_recipe(write("exclude: [head]\n")).activations.scaling is ActivationScaling.DYNAMIC_TOKEN
+
+
+def test_one_key_of_a_section_leaves_the_others(write):
+    recipe = load_recipe(write("base: w4a4-static\nweights: {rule: torchao}\n"))
+    assert recipe.activations.scaling is ActivationScaling.STATIC
+    assert recipe.weights.rule is RuleName.TORCHAO
+
+
+def test_its_own_name_wins_over_the_files(write):
+    assert load_recipe(write("name: ours\n")).name == "ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("wieghts: {rule: spec}\n", "wieghts: unknown key"),
+        ("weights: {rul: spec}\n", "weights.rul: unknown key"),
+        ("activations: {scaling: statik}\n", "activations.scaling: Input should be 'dynamic'"),
+        ("weights: {rule: 4}\n", "weights.rule: Input should be 'spec'"),
+        ("only: head\n", "only: Input should be a valid tuple"),
+        ("1: 2\n", "1: "),
+        ("base: w4a5\n", "base 'w4a5' is not a built-in recipe"),
+        ("base: [w4a16]\n", "base ['w4a16'] is not a built-in recipe"),
+        ("- a\n- b\n", "holds no mapping"),
+        ("", "holds no mapping"),
+        ("a: [b\n", "is not YAML"),
+        ("a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+    ],
+)
+def test_recipes_that_are_none(write, text, said):
+    path = write(text)
+    with pytest.raises(RecipeInvalidError) as caught:
+        load_recipe(path)
+    assert str(path) in caught.value.message
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeInvalidError, match="not YAML"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_an_unknown_key_lists_the_known_ones(write):
+    with pytest.raises(RecipeInvalidError) as caught:
+        load_recipe(write("wieghts: 1\n"))
+    for key in ("base", "name", "only", "exclude", "weights.rule", "activations.scaling"):
+        assert key in caught.value.hint
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(RecipeInvalidError, match="'w4a5' is not a built-in recipe") as caught:
+        load_recipe("w4a5")
+    assert all(name in caught.value.hint for name in RECIPES)
+
+
+def test_a_file_that_does_not_exist(tmp_path):
+    with pytest.raises(FileMissingError, match=r"nowhere\.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        RECIPES["w4a16"].name = "other"
