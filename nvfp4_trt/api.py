@@ -12,7 +12,7 @@ from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
 from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
-from nvfp4_trt.loading import Inputs, LoadedModel, load_inputs, load_model
+from nvfp4_trt.loading import Inputs, LoadedModel, check_runs, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.recipe import DEFAULT_RECIPE, ActivationScaling, Recipe, load_recipe
@@ -105,6 +105,7 @@ def export(
     loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
     given = _inputs(loaded, inputs, input_specs, seed)
     module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
+    check_runs(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
     static = chosen.activations.scaling is ActivationScaling.STATIC
     quantized = quantize(
         module,

@@ -120,6 +120,7 @@ def build_engine(
     model, metadata = load(source)
     profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
     between = interruptions(model, metadata.layers)
+    attention = any(node.op_type == "Attention" for node in model.graph)
     lowering = lower(model)
     kept = lowered or output.with_suffix(".trt.onnx")
     with output_folder(output) as scratch:
@@ -148,7 +149,7 @@ def build_engine(
             targets=goals,
             profile={name: tuple(shapes) for name, shapes in profile.items()},
             seconds=round(result.seconds, 3),
-            trtexec=trtexec_line(chosen.name, goals, kept, output, profile),
+            trtexec=trtexec_line(chosen.name, goals, kept, output, profile, attention=attention),
             recipe=metadata.recipe,
             source_sha256=metadata.source_sha256,
             passes=lowering.changes,

@@ -77,11 +77,17 @@ def make_logger(trt: Any, log: Any) -> Any:
 def _parse(trt: Any, network: Any, logger: Any, model: Path) -> None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
-        problems = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        first = re.sub(r"\s+", " ", problems[0]) if problems else "no reason given"
+        told = _words(parser.get_error(0)) if parser.num_errors else "no reason given"
         raise ParseFailedError(
-            f"TensorRT's parser refused the lowered model: {first}", "the whole log: --log FILE"
+            f"TensorRT's parser refused the lowered model: {told}", "the whole log: --log FILE"
         )
+
+
+def _words(problem: Any) -> str:
+    """Name the node: a description alone may be as short as the condition that did not hold."""
+    kind = str(problem.code()).rsplit(".", maxsplit=1)[-1]
+    described = re.sub(r"\s+", " ", problem.desc()).strip()
+    return f"{problem.node_operator()} {problem.node_name()!r}: {kind}: {described}"
 
 
 def _configure(spec: BuildSpec, trt: Any, builder: Any) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.building.spec import BuildSpec
 
 _TAIL = 12
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _BY_CODE = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Nvfp4Error)
 }
@@ -54,7 +55,7 @@ def run_build(spec: BuildSpec, folder: Path) -> BuildResult:
 
 def _crash(spec: BuildSpec, status: int, output: Path) -> Nvfp4Error:
     told = output.read_text(encoding="utf-8", errors="replace").splitlines()
-    if any("No space left on device" in line for line in told):
+    if any(full in line for line in told for full in _FULL):
         return DiskFullError(f"no space left while building from {spec.model.name}", "free some space")
     logged = spec.log.read_text(encoding="utf-8", errors="replace").splitlines() if spec.log.is_file() else []
     tail = "\n".join([*logged[-_TAIL:], *told[-_TAIL:]])

@@ -20,8 +20,14 @@ def trtexec_line(
     model: Path,
     engine: Path,
     profile: Mapping[str, InputProfile],
+    *,
+    attention: bool = False,
 ) -> str:
-    """Return the line for `trtexec` (full TensorRT) or `tensorrt_rtx` (its counterpart for RTX)."""
+    """Return the line for `trtexec` (full TensorRT) or `tensorrt_rtx` (its counterpart for RTX).
+
+    Neither tool is in a Python package, so this project has not run the lines that it prints. `attention`
+    says whether the model has Attention operators, which must be allowed to be decomposed.
+    """
     rtx = backend is BackendName.TENSORRT_RTX
     words = ["tensorrt_rtx" if rtx else "trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
     words += ["--profilingVerbosity=detailed"]
@@ -29,6 +35,8 @@ def trtexec_line(
         words += ["--stronglyTyped"]
     if rtx and targets:
         words += ["--computeCapabilities=" + ",".join(_dotted(target) for target in targets)]
+    if attention:
+        words += ["--decomposableAttentions=*"]
     if profile:
         for flag, index in (("minShapes", 0), ("optShapes", 1), ("maxShapes", 2)):
             shapes = ",".join(f"{name}:{'x'.join(map(str, p[index]))}" for name, p in profile.items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-
+_PIPE_CLOSED = 141
 _PIPED_WIDTH = 250
 """Columns of what goes to a file or a pipe: names are not to be folded there."""
 
@@ -37,8 +39,12 @@ def working(what: str) -> Iterator[None]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with contextlib.redirect_stdout(sys.stderr), console.status(what) if console.is_terminal else _nothing():
-        yield
+    logging.disable(logging.WARNING)  # libraries' remarks about themselves, which users can do nothing about
+    try:
+        with contextlib.redirect_stdout(sys.stderr), console.status(what) if console.is_terminal else _nothing():
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager
@@ -49,7 +55,7 @@ def _nothing() -> Iterator[None]:
 def print_result(result: dict[str, Any], *, as_json: bool, people: Callable[[], list[RenderableType]]) -> None:
     """Print a command's result, for a program or for people."""
     if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+        _say(json.dumps(result, allow_nan=False))
         return
     from rich.console import Console
 
@@ -61,7 +67,16 @@ def print_result(result: dict[str, Any], *, as_json: bool, people: Callable[[], 
     with piped.capture() as captured:
         piped.print(*people(), sep="\n")
     # Tables are padded to their full width, which is of no use in a file.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    _say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
 
 
 def print_error(error: dict[str, str], *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ HOLDERS = {
     "config": "IBuilderConfig",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
+    "problem": "ParserError",
     "profile": "IOptimizationProfile",
     "runtime": "Runtime",
     "loaded": "ICudaEngine",

@@ -1,0 +1,129 @@
+"""The audit, on engines that lost FP4 for real."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from nvfp4_trt.auditing import FLOOR, Audit, LayerAudit, audit_engine
+from nvfp4_trt.building import build_engine
+from nvfp4_trt.errors import Fp4LostError, PatternMatchesNothingError
+from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY, Layer
+from nvfp4_trt.portable import find_sites, load, save
+
+RTX = "tensorrt_rtx"
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def add_zero_behind(model, node):
+    """Put `+ 0` between a node and all that uses it."""
+    graph, value = model.graph, node.outputs[0]
+    zero = ir.tensor(np.zeros((), np.float32), name="zero")
+    graph.register_initializer(
+        ir.Value(name="zero", shape=ir.Shape([]), type=ir.TensorType(zero.dtype), const_value=zero)
+    )
+    users = list(value.uses())
+    added = ir.node("Add", [value, graph.initializers["zero"]], name="nothing")
+    out = added.outputs[0]
+    out.name, out.type, out.shape = "nothing", value.type, value.shape
+    graph.insert_after(node, added)
+    for user, index in users:
+        user.replace_input_with(index, out)
+
+
+EDITS = {"weight": lambda site: site.weight, "activation": lambda site: site.activation}
+
+
+@pytest.fixture(params=EDITS)
+def broken(request, portable, tmp_path):
+    """A portable file whose second layer has an Add between a Dequantize and its MatMul."""
+    model, _ = load(portable("rows").path)
+    site = next(site for site in find_sites(model.graph) if site.layer == "2")
+    add_zero_behind(model, EDITS[request.param](site))
+    path = tmp_path / "broken.onnx"
+    save(model, path)
+    return path
+
+
+def test_lost_fp4_fails_the_build_and_leaves_nothing(broken, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Fp4LostError) as caught:
+        build_engine(broken, tmp_path / "out" / "model.engine", backend=RTX)
+    error = caught.value
+    assert (error.code, error.exit_status) == ("fp4-lost", 1)
+    assert "the GEMM of 2 is not FP4" in error.message
+    assert "Add 'nothing'" in error.message
+    assert "--allow-higher-precision '2'" in error.hint
+    assert names_in(tmp_path / "out") == []
+
+
+def test_a_shortfall_is_accepted_by_name_and_recorded(broken, tmp_path):
+    artifact = build_engine(broken, tmp_path / "model.engine", backend=RTX, allow=["2"])
+    first, second = artifact.audit.layers
+    assert first.realized
+    assert not first.accepted
+    assert not second.realized
+    assert second.accepted
+    assert "Add 'nothing'" in second.reason
+    assert artifact.audit.counts() == (2, 1)
+    assert names_in(tmp_path) == ["broken.onnx", "model.engine", "model.engine.json"]
+
+
+def test_a_pattern_that_matches_no_layer_is_an_error(portable, tmp_path):
+    with pytest.raises(PatternMatchesNothingError, match="--allow-higher-precision 'encoder"):
+        build_engine(portable("rows").path, tmp_path / "model.engine", backend=RTX, allow=["encoder.*"])
+    assert names_in(tmp_path) == []
+
+
+def test_accepting_what_is_realized_changes_nothing(portable, tmp_path):
+    artifact = build_engine(portable("rows").path, tmp_path / "model.engine", backend=RTX, allow=["*"])
+    assert artifact.audit.counts() == (2, 2)
+    assert not any(layer.accepted for layer in artifact.audit.layers)
+
+
+@pytest.mark.parametrize(("recipe", "kind"), [("w4a16", WEIGHT_ONLY), ("w4a4-dynamic-token", NVFP4)])
+def test_layers_bytes_and_scales(portable, tmp_path, recipe, kind):
+    audit = build_engine(portable("heads", recipe).path, tmp_path / "model.engine", backend=RTX).audit
+    assert {layer.name for layer in audit.layers} == {"query", "key", "value", "out", "pooler"}
+    assert audit.counts(kind) == (5, 5)
+    assert all(layer.row for layer in audit.layers)
+    assert audit.floor_bytes == int(FLOOR * (4 * 64 * 64 + 48 * 64))
+    # Block scales come in tiles of 128 rows and 4 columns, so 64 rows of them take twice their bytes.
+    assert audit.floor_bytes <= audit.weight_bytes <= audit.floor_bytes * 1.25
+    assert all(bool(layer.scale_row) == (kind == NVFP4) for layer in audit.layers)
+
+
+def test_a_model_that_is_one_linear_layer(portable, tmp_path):
+    """Its layer's name is empty."""
+    audit = build_engine(portable("bare").path, tmp_path / "model.engine", backend=RTX).audit
+    assert [(layer.name, layer.realized) for layer in audit.layers] == [("", True)]
+
+
+def layer(name, shape=(64, 64), precision=NVFP4):
+    return Layer(name, "Linear", shape, precision)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [(layer("a", (64, 16)), "K = 16 < 32"), (layer("a", (1, 64)), "N = 1"), (layer("a"), "no row")],
+)
+def test_known_reasons_without_a_row(asked, reason):
+    audit = audit_engine([], [asked], {"a/MatMul": "a"}, {}, {})
+    assert reason in audit.layers[0].reason
+    with pytest.raises(Fp4LostError, match=reason):
+        audit.check()
+
+
+def test_layers_that_were_not_asked_for_are_not_audited():
+    audit = audit_engine([], [layer("a", precision="float32"), Layer("e", "Embedding", (9, 64), NVFP4)], {}, {}, {})
+    assert audit.layers == ()
+    audit.check()
+
+
+def test_several_losses_are_counted_and_named():
+    lost = tuple(LayerAudit(name=n, requested=NVFP4, realized=False, reason="why") for n in "abcde")
+    audit = Audit(layers=lost, kernels=0, weight_bytes=0, floor_bytes=0)
+    with pytest.raises(Fp4LostError, match=r"of a is not FP4.*why \(and 4 more: b, c, d\)"):
+        audit.check()
