@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
 from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
-from nvfp4_trt.loading import Inputs, LoadedModel, check_runs, load_inputs, load_model
+from nvfp4_trt.loading import Inputs, LoadedModel, check_fits, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.recipe import DEFAULT_RECIPE, ActivationScaling, Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.comparison import Comparison
@@ -102,18 +103,19 @@ def export(
     path = Path(output)
     check_writable(path)
     chosen = _with_patterns(load_recipe(recipe), only, exclude)
-    loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
-    given = _inputs(loaded, inputs, input_specs, seed)
-    module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
-    check_runs(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
-    static = chosen.activations.scaling is ActivationScaling.STATIC
-    quantized = quantize(
-        module,
-        chosen,
-        inputs=batches if static else None,
-        inplace=module is not loaded.module or not isinstance(model, nn.Module),
-    )
-    return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.sha256)
+    with _modes_kept(model):
+        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
+        given = _inputs(loaded, inputs, input_specs, seed)
+        module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
+        check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
+        static = chosen.activations.scaling is ActivationScaling.STATIC
+        quantized = quantize(
+            module,
+            chosen,
+            inputs=batches if static else None,
+            inplace=module is not loaded.module or not isinstance(model, nn.Module),
+        )
+        return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.sha256)
 
 
 def build(
@@ -198,19 +200,31 @@ def compare(
         result = compare_saved(path, Path(reference), Path(inputs))
     else:
         load_portable(path)  # its own errors first: loading a reference may take long
-        loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
-        given = _inputs(loaded, inputs, input_specs, seed)
-        module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(reference, nn.Module))
-        result = compare_onnx(
-            path,
-            module,
-            batches,
-            reference_name=loaded.source,
-            save_inputs=None if save_inputs is None else Path(save_inputs),
-            save_outputs=None if save_outputs is None else Path(save_outputs),
-        )
+        with _modes_kept(reference):
+            loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
+            given = _inputs(loaded, inputs, input_specs, seed)
+            module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(reference, nn.Module))
+            result = compare_onnx(
+                path,
+                module,
+                batches,
+                reference_name=loaded.source,
+                save_inputs=None if save_inputs is None else Path(save_inputs),
+                save_outputs=None if save_outputs is None else Path(save_outputs),
+            )
     result.check(min_sqnr, min_cosine, max_abs_error)
     return result
+
+
+@contextmanager
+def _modes_kept(source: Source) -> Iterator[None]:
+    """Give a module in memory its training modes back: loading puts it into evaluation mode."""
+    modes = [(m, m.training) for m in source.modules()] if isinstance(source, nn.Module) else []
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _path(model: str | Path | OnnxArtifact) -> Path:

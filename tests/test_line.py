@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,11 +36,11 @@ SCALES = {
     "w4a4-single-level": "single level",
     "w4a16": "none",
 }
-FLOAT = {"mlp": 8.0, "gpt2": 10.0, "encoder": 14.0}
-"""SQNR in dB against the float model that every recipe reaches. One output for each row tells little of the
-MLP; the layers that were never trained are what is hard about all three."""
-QUANTIZED = 60.0
-"""SQNR in dB against the quantized torch module: rounding alone, and here and there a code past a tie."""
+FLOAT = {"mlp": 18.0, "gpt2": 15.0, "encoder": 24.0}
+"""SQNR in dB against the float model that every recipe reaches. Measured, lowest and highest of the five recipes:
+mlp 20.5 and 27.4 (three numbers), gpt2 16.5 and 18.2, encoder 26.1 and 29.0."""
+QUANTIZED = 100.0
+"""SQNR in dB against the quantized torch module: rounding alone. Measured: at least 134."""
 
 
 @pytest.fixture(scope="module", params=[(name, recipe) for name in LAYERS for recipe in RECIPES], ids="-".join)
@@ -72,7 +73,9 @@ def test_run_time_scales_have_a_named_row(line):
 def test_inspection_agrees(line):
     name, recipe, _, _, exported, engine = line
     told = inspect_file(exported.path).as_object
-    quantized = {row["name"]: row for row in told["layers"] if "activation_scale" in row and row["kind"] != "Embedding"}
+    quantized = {
+        row["name"]: row for row in told["layers"] if "activation_scale" in row and row["kind"] != "Embedding"
+    }
     assert set(quantized) == LAYERS[name]
     for row in quantized.values():
         if recipe == "w4a4-static":
@@ -121,7 +124,7 @@ def test_a_tied_weight_is_stored_once(export):
     packed = [v for v in model.graph.initializers.values() if tuple(v.shape) == (320, 32)]
     assert len(packed) == 1
     assert not [v for v in model.graph.initializers.values() if tuple(v.shape) == (320, 64)]
-    assert export("gpt2").stat().st_size < 160_000  # 69 696 parameters: 279 kB in fp32, and the function bodies
+    assert export("gpt2").stat().st_size < 160_000
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -132,8 +135,9 @@ def test_exporting_twice_gives_the_same_bytes(export, tmp_path, name):
 
 
 def cli(*arguments):
+    """Run a command where the factory `models:…` can be imported."""
     command = [sys.executable, "-m", "nvfp4_trt.cli", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

@@ -78,9 +78,7 @@ def _parse(trt: Any, network: Any, logger: Any, model: Path) -> None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
         told = _words(parser.get_error(0)) if parser.num_errors else "no reason given"
-        raise ParseFailedError(
-            f"TensorRT's parser refused the lowered model: {told}", "the whole log: --log FILE"
-        )
+        raise ParseFailedError(f"TensorRT's parser refused the lowered model: {told}", "the whole log: --log FILE")
 
 
 def _words(problem: Any) -> str:

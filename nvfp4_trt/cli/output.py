@@ -37,11 +37,15 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def working(what: str) -> Iterator[None]:
     """Show that work is under way; whatever libraries print meanwhile goes to standard error."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     logging.disable(logging.WARNING)  # libraries' remarks about themselves, which users can do nothing about
     try:
-        with contextlib.redirect_stdout(sys.stderr), console.status(what) if console.is_terminal else _nothing():
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            console.status(Text(what)) if console.is_terminal else _nothing(),
+        ):
             yield
     finally:
         logging.disable(logging.NOTSET)

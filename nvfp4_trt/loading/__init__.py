@@ -1,5 +1,6 @@
 """Models and their inputs, in every form that they arrive in; no code in a file runs unless trusted."""
 
+from nvfp4_trt.loading.fit import check_fits
 from nvfp4_trt.loading.inputs import Inputs, check_runs, load_inputs
 from nvfp4_trt.loading.loaded import Batch, ForwardNames, LoadedModel, SourceKind, forward_names
 from nvfp4_trt.loading.loader import load_model
@@ -11,6 +12,7 @@ __all__ = [
     "Inputs",
     "LoadedModel",
     "SourceKind",
+    "check_fits",
     "check_runs",
     "flatten_outputs",
     "forward_names",

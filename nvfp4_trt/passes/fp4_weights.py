@@ -64,7 +64,9 @@ def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
         raise ValueError(f"{packed.name} holds no data")
     data = packed.const_value.numpy()
     shape = ir.Shape((*data.shape[:-1], data.shape[-1] * 2))
-    tensor = ir.PackedTensor(np.ascontiguousarray(data).reshape(-1), ir.DataType.FLOAT4E2M1, shape=shape, name=name)
+    tensor = ir.PackedTensor(
+        np.ascontiguousarray(data).reshape(-1), ir.DataType.FLOAT4E2M1, shape=shape, name=name
+    )
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT4E2M1), const_value=tensor)
     graph.register_initializer(value)
     return value

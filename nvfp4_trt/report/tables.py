@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; columns whose name starts with `#` hold numbers."""
-    made = Table(
-        title=escape(title) or None, title_justify="left", box=None, pad_edge=False, show_header=any(columns)
-    )
+    # A title as wide as it is: rich would fold one that is wider than the columns.
+    heading = Text(title, no_wrap=True, overflow="ignore") if title else None
+    made = Table(title=heading, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
     for column in columns:
         made.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:

@@ -10,6 +10,7 @@ from nvfp4_trt.errors import Fp4LostError, PatternMatchesNothingError
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY, Layer
 from nvfp4_trt.portable import find_sites, load, save
 
+pytestmark = pytest.mark.long
 RTX = "tensorrt_rtx"
 
 
@@ -117,7 +118,9 @@ def test_known_reasons_without_a_row(asked, reason):
 
 
 def test_layers_that_were_not_asked_for_are_not_audited():
-    audit = audit_engine([], [layer("a", precision="float32"), Layer("e", "Embedding", (9, 64), NVFP4)], {}, {}, {})
+    audit = audit_engine(
+        [], [layer("a", precision="float32"), Layer("e", "Embedding", (9, 64), NVFP4)], {}, {}, {}
+    )
     assert audit.layers == ()
     audit.check()
 

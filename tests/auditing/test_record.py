@@ -3,10 +3,10 @@ import json
 import pytest
 
 from nvfp4_trt.auditing import Operand, Row, parse_record
+from nvfp4_trt.building import lower_file
 from nvfp4_trt.building.backends import BackendName
 from nvfp4_trt.building.process import run_build
 from nvfp4_trt.building.spec import BuildSpec
-from nvfp4_trt.building import lower_file
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,11 @@ def used_names(*, without=()):
 
 
 def _paths(node):
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and isinstance(node.args[1], ast.Constant):
+    if (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "getattr"
+        and isinstance(node.args[1], ast.Constant)
+    ):
         path = f"{ast.unparse(node.args[0])}.{node.args[1].value}"
     elif isinstance(node, ast.Attribute):
         path = ast.unparse(node)

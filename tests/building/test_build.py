@@ -156,7 +156,7 @@ def convolution():
 
 
 def test_a_failure_of_the_builder_has_its_words(tmp_path):
-    with pytest.raises(errors.BuildFailedError, match="built no engine: .*Myelin") as caught:
+    with pytest.raises(errors.BuildFailedError, match=r"built no engine: .*Myelin") as caught:
         run_build(make_spec(tmp_path, convolution()), tmp_path)
     assert (caught.value.code, caught.value.exit_status) == ("build-failed", 4)
 
@@ -191,9 +191,7 @@ def test_a_crash_of_the_child(portable, tmp_path, how):
     out = tmp_path / "out"
     out.mkdir()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(
-            build_engine, source, out / "model.engine", backend=RTX, log=out / "log"
-        )
+        running = pool.submit(build_engine, source, out / "model.engine", backend=RTX, log=out / "log")
         (worker,) = wait_for(lambda: workers_of(os.getpid()))
         wait_for(lambda: log_has_lines(out))
         os.kill(worker, how)

@@ -18,7 +18,11 @@ def gemms(rows):
 
 def swizzles(rows):
     """Return the kernels that bring an activation's block scales into tiles of 32 x 4 x 4."""
-    return [row for row in rows if row.type == "kgen" and any(o.dtype == "FP8" and len(o.dims) == 5 for o in row.outputs)]
+    return [
+        row
+        for row in rows
+        if row.type == "kgen" and any(o.dtype == "FP8" and len(o.dims) == 5 for o in row.outputs)
+    ]
 
 
 @pytest.mark.parametrize("shape", [(8, 64), (2, 8, 64)], ids=str)

@@ -18,7 +18,10 @@ def test_syntax():
     }
 
 
-@pytest.mark.parametrize("spec", ["", "batch", "batch=", "=1:2:3", "batch=1:2", "batch=a:b:c", "batch=1:2:3:4", "batch=-1:2:3", "batch=1.5"])
+@pytest.mark.parametrize(
+    "spec",
+    ["", "batch", "batch=", "=1:2:3", "batch=1:2", "batch=a:b:c", "batch=1:2:3:4", "batch=-1:2:3", "batch=1.5"],
+)
 def test_anything_else_is_a_syntax_error(spec):
     with pytest.raises(InputSpecError) as caught:
         parse_ranges([spec])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -164,13 +165,24 @@ def fails(run, out):
     return fails
 
 
-FILL = ("--model", "cli_models:Net", "--inputs", "x.npz")
-
-
 @pytest.fixture(scope="session")
 def exported(assets):
     """Return the path of an exported file, and what the command printed as JSON."""
-    return _once(["export", "w.pt", *FILL, "--dynamic", "batch", "-o", "net.onnx"], assets / "net.onnx")
+    return _once(
+        [
+            "export",
+            "w.pt",
+            "--model",
+            "cli_models:Net",
+            "--inputs",
+            "x.npz",
+            "--dynamic",
+            "batch",
+            "-o",
+            "net.onnx",
+        ],
+        assets / "net.onnx",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -185,8 +197,6 @@ def _once(arguments, path: Path):
         patch.setattr("sys.stdout", os.fdopen(writer, "w"))
         with pytest.raises(SystemExit) as caught:
             main([*arguments, "--json"])
-        import sys
-
         sys.stdout.close()
         printed = json.loads(told.read())
     assert caught.value.code == 0, printed

@@ -143,7 +143,7 @@ def test_lower(run, exported, out):
 def test_recipes(run):
     told = run("recipes", "--json").json
     assert told["default"] == "w4a4-dynamic-token"
-    assert [recipe["name"] for recipe in told["recipes"]][0] == "w4a4-dynamic"
+    assert told["recipes"][0]["name"] == "w4a4-dynamic"
     shown = run("recipes").out
     assert all(recipe["name"] in shown for recipe in told["recipes"])
 

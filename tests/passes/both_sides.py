@@ -1,6 +1,5 @@
 """Running a graph before and after a pass, on the ONNX reference evaluator."""
 
-import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -111,7 +110,3 @@ def error(run: Run) -> float:
         float(np.abs(a - b).max() / np.abs(a).max())
         for a, b in ((x.astype(np.float64), run.after[name].astype(np.float64)) for name, x in run.before.items())
     )
-
-
-def copied(model: ir.Model) -> ir.Model:
-    return copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""`x / s` before the quantizer and `· s` after the GEMM: exact but for the order of rounding, which is measured."""
+"""`x / s` before the quantizer and `· s` after the GEMM: exact but for the order of rounding; by how much."""
 
 import ml_dtypes
 import numpy as np

@@ -44,9 +44,7 @@ def test_no_quantizer_of_ours_is_left(portable, case):
 
 
 def test_weight_only_is_left(portable):
-    assert_leaves_alone(
-        TensorRTQuantizers, prefix(TensorRTQuantizers, portable("heads", "w4a16").path)
-    )
+    assert_leaves_alone(TensorRTQuantizers, prefix(TensorRTQuantizers, portable("heads", "w4a16").path))
 
 
 @pytest.mark.parametrize("name", ["rows", "heads"])
@@ -56,8 +54,8 @@ def test_nan_poisons_its_block_alone(portable, name):
     x = x.copy()
     x[(0,) * x.ndim] = np.nan
     run = apply(TensorRTQuantizers, prefix(TensorRTQuantizers, exported.path), {key: x})
-    for name, array in run.before.items():
-        assert np.array_equal(np.isnan(array), np.isnan(run.after[name]))
+    for output, array in run.before.items():
+        assert np.array_equal(np.isnan(array), np.isnan(run.after[output]))
 
 
 CAST = """<ir_version: 11, opset_import: ["": 23]>
@@ -66,7 +64,10 @@ g (float[N] x) => (float[N] y) {{ narrow = Cast<to = {to}>(x)  y = Cast<to = 1>(
 
 @pytest.mark.parametrize(
     ("to", "dtype"),
-    [(onnx.TensorProto.FLOAT4E2M1, ml_dtypes.float4_e2m1fn), (onnx.TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn)],
+    [
+        (onnx.TensorProto.FLOAT4E2M1, ml_dtypes.float4_e2m1fn),
+        (onnx.TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn),
+    ],
     ids=["float4", "float8"],
 )
 def test_the_evaluators_own_casts_can_be_trusted(to, dtype):

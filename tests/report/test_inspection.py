@@ -44,7 +44,7 @@ def test_a_portable_file(portable):
     assert layers["fc1"]["bytes"] == 100 * 64 * 9 // 16 + 4
     assert layers["fc1"]["activation_scale"] == "run-time, per token"
     weight = portable("mlp").module.fc1.weight
-    assert layers["fc1"]["weight_scale"] == pytest.approx(float(weight.abs().max()) / 2688, rel=1e-6)
+    assert layers["fc1"]["weight_scale"] == pytest.approx(float(weight.detach().abs().max()) / 2688, rel=1e-6)
     assert "bytes" not in layers["fc2"]
 
 
@@ -52,7 +52,7 @@ def test_its_table(portable):
     shown = rows(inspect_file(portable("mlp").path).parts)
     assert shown["fc3"][1:3] == ["96x128", "nvfp4"]
     assert shown["fc3"][-1] == "6,916"
-    assert " ".join(shown["fc2"][-8:]) == "K = 100 is not a multiple of 16"
+    assert " ".join(shown["fc2"][-9:]) == "K = 100 is not a multiple of 16"
     assert shown["input"] == ["input", "x:", "float", "[batch,", "64]"]
     assert shown["recipe"][1] == "w4a4-dynamic-token,"
 
@@ -138,7 +138,7 @@ def test_names_are_not_taken_for_markup(tmp_path):
     assert "a[0]" in shown
     assert "recipe [red]: 1 layer nvfp4" in shown
     assert "[bold].onnx (0.0 KiB)" in shown.replace("\n", "")
-    assert "[b]" in text([table("[b]", ("x",), [("y",)])])
+    assert text([table("[b] " * 9, ("x",), [("y",)])]).startswith("[b] " * 9)
 
 
 def test_identical_outputs_are_called_so():
