@@ -25,6 +25,8 @@ class LayerAudit(BaseModel):
     """What became of one layer that was to be FP4."""
 
     name: str
+    shape: tuple[int, ...]
+    """(N, K) of its weight."""
     requested: str
     """`nvfp4` (an FP4 GEMM) or `nvfp4-weight-only` (FP4 in memory)."""
     realized: bool
@@ -106,6 +108,7 @@ def audit_engine(
         audited.append(
             LayerAudit(
                 name=layer.name,
+                shape=layer.shape,
                 requested=layer.precision,
                 realized=realized,
                 row=found[0].name if found else "",

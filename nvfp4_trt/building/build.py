@@ -18,7 +18,7 @@ from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.building.trtexec import trtexec_line
 from nvfp4_trt.errors import BuildFailedError
 from nvfp4_trt.passes import Lowering, lower
-from nvfp4_trt.portable import interruptions, load, save
+from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ class EngineRecord(BaseModel):
     passes: dict[str, int]
     """Lowering pass → how many places it changed."""
     audit: Audit
+    scales: dict[str, LayerScales]
+    """Layer → its scales and the bytes of its weight."""
     rows: tuple[Row, ...]
     """The whole layer record."""
 
@@ -121,6 +123,7 @@ def build_engine(
     profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
     between = interruptions(model, metadata.layers)
     attention = any(node.op_type == "Attention" for node in model.graph)
+    scales = layer_scales(model)
     lowering = lower(model)
     kept = lowered or output.with_suffix(".trt.onnx")
     with output_folder(output) as scratch:
@@ -154,6 +157,7 @@ def build_engine(
             source_sha256=metadata.source_sha256,
             passes=lowering.changes,
             audit=audit,
+            scales=scales,
             rows=tuple(rows),
         )
         shutil.rmtree(work)

@@ -4,12 +4,14 @@ from nvfp4_trt.portable.files import load, save
 from nvfp4_trt.portable.functions import DOMAIN, OPSET, VERSION, decode_table, e2m1_values, portable_functions
 from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
 from nvfp4_trt.portable.sites import PACKED_SUFFIX, Site, find_sites, interruptions, is_ours, layer_name
+from nvfp4_trt.portable.weights import LayerScales, layer_scales
 
 __all__ = [
     "DOMAIN",
     "OPSET",
     "PACKED_SUFFIX",
     "VERSION",
+    "LayerScales",
     "Metadata",
     "Site",
     "decode_table",
@@ -18,6 +20,7 @@ __all__ = [
     "interruptions",
     "is_ours",
     "layer_name",
+    "layer_scales",
     "load",
     "package_versions",
     "portable_functions",

@@ -11,8 +11,7 @@ from rich.markup import escape
 
 from nvfp4_trt.building import EngineRecord
 from nvfp4_trt.errors import FileMissingError, NotAModelError
-from nvfp4_trt.portable import find_sites, layer_name, load
-from nvfp4_trt.portable.sites import is_ours
+from nvfp4_trt.portable import layer_scales, load
 from nvfp4_trt.report.objects import engine_object, layer_object
 from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, readable_size
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from rich.console import RenderableType
 
-    from nvfp4_trt.portable import Metadata, Site
+    from nvfp4_trt.portable import LayerScales, Metadata
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,8 @@ def _inspect_engine(path: Path, record_file: Path) -> Inspection:
 
 
 def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection:
-    sites = {site.layer: site for site in find_sites(model.graph)}
-    weights = {layer_name(n): n for n in model.graph if is_ours(n) and n.op_type.startswith("Dequantize")}
-    scales, sizes, rows = {}, {}, []
-    for layer in metadata.layers:
-        row = layer_object(layer)
-        node = weights.get(layer.name)
-        if layer.quantized and node is not None:
-            weight, activation = _weight_scale(node), _activation_scale(sites.get(layer.name))
-            scales[layer.name] = (f"{weight:.4g}", activation)
-            sizes[layer.name] = sum(v.const_value.nbytes for v in node.inputs if v is not None and v.const_value)
-            row |= {"weight_scale": weight, "activation_scale": activation, "bytes": sizes[layer.name]}
-        rows.append(row)
+    scales = layer_scales(model)
+    rows = [layer_object(layer) | _scales_object(scales.get(layer.name)) for layer in metadata.layers]
     size = path.stat().st_size
     told = {
         "kind": "onnx",
@@ -99,7 +88,7 @@ def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection
         "layers": rows,
     }
     parts: list[RenderableType] = [
-        layers_table(metadata.layers, scales, sizes),
+        layers_table(metadata.layers, scales),
         "",
         *(f"input {_io_line(value)}" for value in model.graph.inputs),
         *(f"output {_io_line(value)}" for value in model.graph.outputs),
@@ -108,22 +97,8 @@ def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection
     return Inspection(told, parts)
 
 
-def _weight_scale(node: ir.Node) -> float:
-    value = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004 (codes, block scales, scale)
-    return 1.0 if value is None or value.const_value is None else float(value.const_value.numpy())
-
-
-def _activation_scale(site: Site | None) -> str:
-    if site is None or site.quantize is None:
-        return "none"
-    if site.scale is not None:
-        return {"PerTokenScale": "run-time, per token", "PerTensorScale": "run-time, per tensor"}[
-            site.scale.op_type
-        ]
-    if site.quantize.op_type == "QuantizeSingleLevel":
-        return "single level"
-    value = site.quantize.inputs[1]
-    return "none" if value is None or value.const_value is None else f"{float(value.const_value.numpy()):.4g}"
+def _scales_object(scales: LayerScales | None) -> dict[str, Any]:
+    return {} if scales is None else scales.model_dump()
 
 
 def _io_line(value: ir.Value) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
 
 if TYPE_CHECKING:
+    from nvfp4_trt.auditing import LayerAudit
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.layers import Layer
@@ -55,5 +56,10 @@ def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
         "passes": record.passes,
         "trtexec": record.trtexec,
         "profile": {name: [list(shape) for shape in shapes] for name, shapes in record.profile.items()},
-        "layers": [layer.model_dump() for layer in record.audit.layers],
+        "layers": [_engine_layer(record, layer) for layer in record.audit.layers],
     }
+
+
+def _engine_layer(record: EngineRecord, layer: LayerAudit) -> dict[str, Any]:
+    scales = record.scales.get(layer.name)
+    return layer.model_dump() | ({} if scales is None else scales.model_dump())

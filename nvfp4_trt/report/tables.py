@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.layers import Layer
+    from nvfp4_trt.portable import LayerScales
     from nvfp4_trt.recipe import Recipe
 
 
@@ -95,14 +96,17 @@ def engine_layers(record: EngineRecord) -> Table:
     rows = [
         (
             x.name,
+            "x".join(map(str, x.shape)),
             x.requested,
             "yes" if x.realized else "accepted" if x.accepted else "no",
+            *_scale_cells(record.scales.get(x.name)),
             x.row,
             x.scale_row or "-",
         )
         for x in record.audit.layers
     ]
-    return table("Layers", ("layer", "requested", "realized", "row of the record", "run-time scale from"), rows)
+    columns = ("layer", "shape", "requested", "realized", "weight scale", "activation scale", "#bytes")
+    return table("Layers", (*columns, "row of the record", "run-time scale from"), rows)
 
 
 def comparison_table(result: Comparison) -> Table:
@@ -129,28 +133,20 @@ def recipes_table(recipes: Mapping[str, Recipe], default: str) -> Table:
     return table("Recipes", ("name", "activation scaling", "scale rule", ""), rows)
 
 
-def layers_table(
-    layers: Sequence[Layer], scales: Mapping[str, tuple[str, str]], sizes: Mapping[str, int]
-) -> Table:
+def layers_table(layers: Sequence[Layer], scales: Mapping[str, LayerScales]) -> Table:
     """Return the layers of a portable file, with their scales and bytes."""
-    rows = []
-    for layer in layers:
-        weight, activation = scales.get(layer.name, ("-", "-"))
-        shape = "x".join(map(str, layer.shape))
-        size = sizes.get(layer.name)
-        rows.append(
-            (
-                layer.name,
-                shape,
-                layer.precision,
-                weight,
-                activation,
-                "-" if size is None else f"{size:,}",
-                layer.reason,
-            )
-        )
+    rows = [
+        (x.name, "x".join(map(str, x.shape)), x.precision, *_scale_cells(scales.get(x.name)), x.reason)
+        for x in layers
+    ]
     columns = ("layer", "shape", "precision", "weight scale", "activation scale", "#bytes", "reason")
     return table("Layers", columns, rows)
+
+
+def _scale_cells(scales: LayerScales | None) -> tuple[str, str, str]:
+    if scales is None:
+        return "-", "-", "-"
+    return f"{scales.weight_scale:.4g}", scales.activation_scale, f"{scales.bytes:,}"
 
 
 def readable_size(size: int) -> str:

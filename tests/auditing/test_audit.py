@@ -126,7 +126,9 @@ def test_layers_that_were_not_asked_for_are_not_audited():
 
 
 def test_several_losses_are_counted_and_named():
-    lost = tuple(LayerAudit(name=n, requested=NVFP4, realized=False, reason="why") for n in "abcde")
+    lost = tuple(
+        LayerAudit(name=n, shape=(64, 64), requested=NVFP4, realized=False, reason="why") for n in "abcde"
+    )
     audit = Audit(layers=lost, kernels=0, weight_bytes=0, floor_bytes=0)
     with pytest.raises(Fp4LostError, match=r"of a is not FP4.*why \(and 4 more: b, c, d\)"):
         audit.check()

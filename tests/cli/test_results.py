@@ -1,7 +1,6 @@
 """What the commands print when all goes well."""
 
 import json
-import shutil
 
 import onnx
 import pytest
@@ -173,7 +172,6 @@ def test_the_hint_of_an_untrusted_file_works_as_it_stands(run, out):
     assert list(out.iterdir()) == []
     hint = refused.json["error"]["hint"]
     command = hint[hint.index("nvfp4-trt ") : hint.index(";")]
-    assert shutil.which("nvfp4-trt")
     accepted = run(*shlex.split(command)[1:])
     assert accepted.status == 0
     assert (out / "m.onnx").is_file()
