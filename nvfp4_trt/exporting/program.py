@@ -110,11 +110,19 @@ def _reshape(node: Node) -> bool:
     return True
 
 
+def _slice(node: Node) -> bool:
+    """`x[:]` along an axis is `x`."""
+    start, end, step = (*node.args[2:], *(None,) * 3)[:3]
+    whole = start in {None, 0} and (end is None or end == _TO_THE_END) and step in {None, 1}
+    return _forward_input(node) if whole else False
+
+
 def _erase(node: Node) -> bool:
     node.graph.erase_node(node)
     return True
 
 
+_TO_THE_END = 2**63 - 1
 _SIMPLER: dict[Any, Simplify] = {
     _aten.dropout.default: _dropout,
     _aten.to.dtype: _to,
@@ -127,5 +135,6 @@ _SIMPLER: dict[Any, Simplify] = {
     _aten.__and__.Tensor: _and,
     _aten.__or__.Tensor: _or,
     _aten.reshape.default: _reshape,
+    _aten.slice.Tensor: _slice,
     _aten._assert_tensor_metadata.default: _erase,  # noqa: SLF001
 }

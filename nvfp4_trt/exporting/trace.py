@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from nvfp4_trt.errors import ExportFailedError, Nvfp4Error
 from nvfp4_trt.exporting.program import undecomposed
+from nvfp4_trt.exporting.simplify import simplify
 from nvfp4_trt.exporting.translate import translation_table
 from nvfp4_trt.loading import check_runs, flatten_outputs
 from nvfp4_trt.portable import OPSET
@@ -95,9 +96,11 @@ def _to_onnx(program: ExportedProgram, batch: Batch, shapes: dict[str, dict[int,
         custom_translation_table=translation_table(),
         dynamic_shapes=shapes,
         verbose=False,
+        optimize=False,
     )
     if exported is None:
         raise ExportFailedError("torch's exporter returned no program", "update torch")
+    simplify(exported.model)
     return exported.model
 
 
