@@ -80,7 +80,7 @@ def _restore(graph: ir.Graph, site: Site, lead: ir.Value) -> None:
     packed = site.weight.inputs[0]
     if packed is None or packed.const_value is None:
         raise ValueError(f"the weight of {site.layer} is not in the file")
-    n = int(packed.const_value.shape[0])
+    n = packed.const_value.numpy().shape[0]
     width = constant(graph, f"nvfp4.k_{n}", np.array([n], dtype=np.int64))
     build = Builder(graph, f"{site.layer}/unflatten", after=site.gemm)
     shape = build.node("Concat", [lead, width], "shape", attributes={"axis": 0}).outputs[0]
