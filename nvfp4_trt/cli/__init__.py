@@ -3,6 +3,6 @@
 No module here imports torch, onnx or TensorRT at its top, so `--help` answers at once.
 """
 
-from nvfp4_trt.cli.main import main
+from nvfp4_trt.cli.main import main, run
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
