@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 
 import pytest
 import tensorrt_rtx
@@ -148,7 +149,8 @@ def test_none_installed(monkeypatch):
 def broken_module(folder, monkeypatch, source):
     (folder / "tensorrt.py").write_text(source)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(importlib.sys.modules, "tensorrt", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # so that what the test imports is taken away after it
+    monkeypatch.delitem(sys.modules, "tensorrt")
 
 
 def test_installed_and_not_importable(tmp_path, monkeypatch):
