@@ -144,7 +144,7 @@ def _weight_bytes(rows: Sequence[Row]) -> int:
     seen = {
         operand.name: operand.nbytes
         for row in rows
-        if row.reads_fp4_weight
+        if row.reads_fp4_weight or row.is_fp4_gemm  # of an odd N, codes reach the GEMM from another row
         for operand in row.constants
         if operand.dtype.startswith("FP4") or operand.dtype == "FP8"
     }

@@ -3,7 +3,10 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
+from torch import nn
 
+import nvfp4_trt
 from nvfp4_trt.auditing import FLOOR, Audit, LayerAudit, audit_engine
 from nvfp4_trt.building import build_engine
 from nvfp4_trt.errors import Fp4LostError, PatternMatchesNothingError
@@ -132,3 +135,14 @@ def test_several_losses_are_counted_and_named():
     audit = Audit(layers=lost, kernels=0, weight_bytes=0, floor_bytes=0)
     with pytest.raises(Fp4LostError, match=r"of a is not FP4.*why \(and 4 more: b, c, d\)"):
         audit.check()
+
+
+def test_the_scales_of_an_odd_n_are_counted_too(tmp_path):
+    """Its codes are padded in a row of their own, and reach the GEMM as an input."""
+    model = nn.Sequential(nn.Linear(256, 333), nn.ReLU()).eval()
+    made = nvfp4_trt.export(
+        model, tmp_path / "odd.onnx", inputs=[{"input": torch.randn(8, 256)}], dynamic=["batch"]
+    )
+    audit = nvfp4_trt.build(made, tmp_path / "odd.engine", backend="tensorrt_rtx").audit
+    assert audit.counts() == (1, 1)
+    assert audit.floor_bytes <= audit.weight_bytes < 1.3 * audit.floor_bytes
