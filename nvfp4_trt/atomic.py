@@ -30,6 +30,12 @@ def check_writable(path: Path) -> None:
 
 
 def _check_folder(path: Path) -> None:
+    _check_parent(path)
+    if path.is_dir():
+        raise OutputUnwritableError(f"{path} is a folder", f"name a file in it: {path / 'model'}")
+
+
+def _check_parent(path: Path) -> None:
     folder = path.parent
     if folder.exists() and not folder.is_dir():
         raise OutputUnwritableError(
@@ -37,8 +43,6 @@ def _check_folder(path: Path) -> None:
         )
     if not folder.is_dir():
         raise OutputUnwritableError(f"the folder {folder} of {path.name} does not exist", f"mkdir -p {folder}")
-    if path.is_dir():
-        raise OutputUnwritableError(f"{path} is a folder", f"name a file in it: {path / 'model'}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputUnwritableError(f"the folder {folder} cannot be written to", "choose another with -o")
 
@@ -62,6 +66,40 @@ def output_folder(path: Path) -> Iterator[Path]:
             yield scratch
             for made in sorted(scratch.iterdir(), key=lambda p: p.name == path.name):
                 made.replace(path.parent / made.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def output_tree(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on success it becomes `path`, and what was there before disappears.
+
+    On any exception, Ctrl-C included, the new folder disappears and the old one stays as it was.
+
+    Raises:
+        OutputUnwritableError: `path` has no name of its own, is a file, or its folder cannot be written to.
+        DiskFullError: the disk filled up while writing.
+    """
+    if path.name in {"", ".."}:
+        raise OutputUnwritableError(f"{path} cannot be made anew", "name a folder in it with -o")
+    with _as_our_errors(path):
+        _check_parent(path)
+        if path.exists() and not path.is_dir():
+            raise OutputUnwritableError(f"{path} is a file, and a folder goes there", "choose another with -o")
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    new, old = scratch / "new", scratch / "old"
+    try:
+        with _as_our_errors(path):
+            new.mkdir()
+            yield new
+            if path.exists():
+                path.rename(old)  # a folder that is not empty cannot be renamed over
+            try:
+                new.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

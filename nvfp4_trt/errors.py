@@ -188,6 +188,19 @@ class FeatureUnsupportedError(Nvfp4Error):
     exit_status = ENVIRONMENT_LACKS
 
 
+class PluginsUnsupportedError(Nvfp4Error):
+    """The chosen backend takes no plugins."""
+
+    code = "plugins-unsupported"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class PluginNodeError(Nvfp4Error):
+    """A plugin node has an attribute, input, dtype, shape or address that its plugin does not take."""
+
+    code = "plugin-node-invalid"
+
+
 class BackendMissingError(Nvfp4Error):
     """No TensorRT module is installed, or not the one that was asked for."""
 
@@ -247,3 +260,46 @@ class BelowThresholdError(Nvfp4Error):
 
     code = "below-threshold"
     exit_status = RESULT_BELOW_THRESHOLD
+
+
+# --- kernels ----------------------------------------------------------------------------------------
+
+
+class KernelCompileError(Nvfp4Error):
+    """A kernel does not compile with the installed compiler; the message has its first lines."""
+
+    code = "kernel-compile"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class KernelNotFp4Error(Nvfp4Error):
+    """A GEMM compiled for a Blackwell GPU holds no FP4 tensor-core instruction."""
+
+    code = "kernel-not-fp4"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
+class KernelSpillsError(Nvfp4Error):
+    """A kernel compiled for a Blackwell GPU keeps registers in local memory."""
+
+    code = "kernel-spills"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
+class PackInvalidError(Nvfp4Error):
+    """The manifest of a kernel pack cannot be understood, or is of a version that is not known."""
+
+    code = "pack-invalid"
+
+
+class KernelLaunchError(Nvfp4Error):
+    """The CUDA driver refuses to load or to launch a kernel."""
+
+    code = "kernel-launch"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class KernelMissingError(Nvfp4Error):
+    """A kernel pack has no cubin for what was asked: an architecture, a dtype or a tile."""
+
+    code = "kernel-missing"

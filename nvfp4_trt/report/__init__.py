@@ -2,6 +2,7 @@
 
 from nvfp4_trt.report.inspection import Inspection, inspect_file
 from nvfp4_trt.report.objects import engine_object, export_object
+from nvfp4_trt.report.pack import pack_object, pack_summary
 from nvfp4_trt.report.tables import comparison_table, engine_summary, export_summary, recipes_table, table
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "export_object",
     "export_summary",
     "inspect_file",
+    "pack_object",
+    "pack_summary",
     "recipes_table",
     "table",
 ]
