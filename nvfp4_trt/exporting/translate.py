@@ -118,6 +118,14 @@ def _fake_quantize(x: Any, scale: Any, rule: str = "spec") -> Any:
     return _dequantize(packed, block_scale, scale, x.dtype)
 
 
+def _fake_quantize_scaled(x: Any, scaling: str, scale: Any = None, rule: str = "spec") -> Any:
+    if scaling == "tensor":
+        scale = _per_tensor_scale(x, rule)
+    elif scaling == "token":
+        scale = _per_token_scale(x, rule)
+    return _fake_quantize(x, scale, rule)
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the exporter's `custom_translation_table` for the operators of `quantization.ops`."""
     ops = torch.ops.nvfp4
@@ -127,4 +135,5 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.quantize.default: _quantize,
         ops.dequantize.default: _dequantize,
         ops.fake_quantize.default: _fake_quantize,
+        ops.fake_quantize_scaled.default: _fake_quantize_scaled,
     }

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_FUSED = {
+    ActivationScaling.DYNAMIC: "tensor",
+    ActivationScaling.DYNAMIC_TOKEN: "token",
+    ActivationScaling.STATIC: "static",
+    ActivationScaling.SINGLE_LEVEL: "single",
+}
+
+
 class PackedWeight(NamedTuple):
     """A weight `[N, K]` in NVFP4: several modules may hold the same one."""
 
@@ -61,6 +69,9 @@ class ActivationQuantizer(_KeepsDtypes):
         if self.scaling is ActivationScaling.NONE:
             return x
         scale = self.scale
+        if x.is_cuda:  # one launch, the run-time scale included
+            fused: Tensor = ops.fake_quantize_scaled(x, _FUSED[self.scaling], scale)
+            return fused
         if self.scaling is ActivationScaling.DYNAMIC:
             scale = ops.per_tensor_scale(x)
         elif self.scaling is ActivationScaling.DYNAMIC_TOKEN:
@@ -106,6 +117,9 @@ class _HoldsPackedWeight(_KeepsDtypes):
 
 class QuantLinear(_HoldsPackedWeight):
     """`y = QDQ(x) · W'ᵀ + b` with W' `[N, K]` held as packed NVFP4.
+
+    On a GPU, QDQ(x) and W' are one launch each of this package's kernels, and the GEMM is cuBLAS's, of the dtype
+    of `x`: no GPU multiplies FP4 here. The FP4 GEMM is `nvfp4_trt.ops.gemm`.
 
     Args:
         weight: the packed weight.

@@ -1,21 +1,25 @@
 """The custom torch operators of NVFP4 (`torch.ops.nvfp4.*`), with fake kernels and gradients.
 
-They wrap `nvfp4_trt.format` and add nothing to its arithmetic. As custom operators they stay whole
+They wrap `nvfp4_trt.format` and add nothing to its arithmetic; on a GPU that has kernels they are one launch
+each, of the same arithmetic, bit for bit. As custom operators they stay whole
 through `torch.compile(fullgraph=True)` and `torch.export`, so that an exporter can turn each into its ONNX
 node; none of them looks at data from Python, so none breaks a graph.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from nvfp4_trt import format as fmt
+from nvfp4_trt.quantization import cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nvfp4_trt.kernels.launch import Scaling
 
 _Context = torch.autograd.function.FunctionCtx
 
@@ -72,6 +76,13 @@ def dequantize(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype:
     return fmt.dequantize(packed, block_scale, scale, dtype)
 
 
+@dequantize.register_kernel("cuda")
+def _(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    if cuda.takes_packed(packed, block_scale, scale, dtype):
+        return cuda.dequantize(packed, block_scale, scale, dtype)
+    return fmt.dequantize(packed, block_scale, scale, dtype)
+
+
 @dequantize.register_fake
 def _(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     return packed.new_empty((*packed.shape[:-1], packed.shape[-1] * 2), dtype=dtype)
@@ -95,6 +106,100 @@ def _(x: Tensor, scale: Tensor | None, rule: str = "spec") -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+@torch.library.custom_op("nvfp4::quantize_scaled", mutates_args=())
+def quantize_scaled(
+    x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec", tiled: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantize `x` `[..., K]` along K, the scale above the block scales included.
+
+    Args:
+        x: fp16, bf16 or fp32, K a multiple of 16.
+        scaling: `tensor` or `token`, a run-time scale for all or for each row; `static`; `single`, which is 1.
+        scale: fp32 `[]`, the scale of `static`.
+        rule: name of the scale rule.
+        tiled: whether block scales come in tiles of 128 rows by 4 (`format.swizzle_scales`).
+
+    Returns:
+        Packed e2m1 codes, uint8 `[..., K/2]`; block scales, float8_e4m3fn `[..., K/16]`, or one-dimensional
+        where tiled; and the scale, fp32 `[]`, or `[..., 1]` per token.
+    """
+    return quantize_scaled_torch(x, scaling, scale, rule, tiled)
+
+
+def quantize_scaled_torch(
+    x: Tensor, scaling: str, scale: Tensor | None, rule: str, tiled: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what `quantize_scaled` does with torch's own operators, on any device."""
+    used = _scale_of(x, scaling, scale, rule)
+    packed, block_scale = fmt.quantize(x, used, fmt.scale_rule(rule))
+    if tiled:
+        block_scale = fmt.swizzle_scales(block_scale.reshape(-1, block_scale.shape[-1])).reshape(-1)
+    # An output may not be an input.
+    return packed, block_scale, x.new_ones((), dtype=torch.float32) if used is None else used.clone()
+
+
+@quantize_scaled.register_kernel("cuda")
+def _(
+    x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec", tiled: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    if cuda.takes(x, rule):
+        return cuda.quantize(x, cast("Scaling", scaling), scale, rule, tiled=tiled)
+    return quantize_scaled_torch(x, scaling, scale, rule, tiled)
+
+
+@quantize_scaled.register_fake
+def _(
+    x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec", tiled: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    return quantized_shapes(x, scaling, tiled)
+
+
+def quantized_shapes(x: Tensor, scaling: str, tiled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tensors, with nothing in them, of the shapes and dtypes that `quantize_scaled` returns."""
+    lead, k = x.shape[:-1], x.shape[-1]
+    rows = x.numel() // k
+    scales = (-(-rows // 128) * -(-k // 64) * 512,) if tiled else (*lead, k // fmt.BLOCK)
+    return (
+        x.new_empty((*lead, k // 2), dtype=torch.uint8),
+        x.new_empty(scales, dtype=torch.float8_e4m3fn),
+        x.new_empty((*lead, 1) if scaling == "token" else (), dtype=torch.float32),
+    )
+
+
+@torch.library.custom_op("nvfp4::fake_quantize_scaled", mutates_args=())
+def fake_quantize_scaled(x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec") -> Tensor:
+    """Quantize and dequantize `x` as `quantize_scaled` and `dequantize` would; gradients as of `fake_quantize`."""
+    return _fake_quantize_scaled(x, scaling, scale, rule)
+
+
+def _fake_quantize_scaled(x: Tensor, scaling: str, scale: Tensor | None, rule: str) -> Tensor:
+    used = _scale_of(x, scaling, scale, rule)
+    packed, block_scale = fmt.quantize(x, used, fmt.scale_rule(rule))
+    return fmt.dequantize(packed, block_scale, used, x.dtype)
+
+
+@fake_quantize_scaled.register_kernel("cuda")
+def _(x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec") -> Tensor:
+    if cuda.takes(x, rule):
+        return cuda.fake_quantize(x, cast("Scaling", scaling), scale, rule)
+    return _fake_quantize_scaled(x, scaling, scale, rule)
+
+
+@fake_quantize_scaled.register_fake
+def _(x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec") -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _scale_of(x: Tensor, scaling: str, scale: Tensor | None, rule: str) -> Tensor | None:
+    if scaling == "tensor":
+        return fmt.per_tensor_scale(x, fmt.scale_rule(rule))
+    if scaling == "token":
+        return fmt.per_token_scale(x, fmt.scale_rule(rule))
+    if (scaling == "static") != (scale is not None) or scaling not in {"static", "single"}:
+        raise ValueError(f"scaling {scaling!r} with scale {scale}")
+    return scale
+
+
 def _keep_for_backward(ctx: _Context, inputs: tuple[Tensor, Tensor | None, str], output: Tensor) -> None:
     x, scale, _rule = inputs
     ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
@@ -111,6 +216,21 @@ def _straight_through(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, No
 fake_quantize.register_autograd(_straight_through, setup_context=_keep_for_backward)
 
 
+def _keep_scaled(ctx: _Context, inputs: tuple[Tensor, str, Tensor | None, str], output: Tensor) -> None:
+    x, scaling, scale, _rule = inputs
+    ctx.runtime = scaling in {"tensor", "token"}  # type: ignore[attr-defined]
+    ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
+
+
+def _scaled_gradient(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    if ctx.runtime:  # type: ignore[attr-defined]
+        return gradient, None, None, None
+    return _straight_through(ctx, gradient)[0], None, None, None
+
+
+fake_quantize_scaled.register_autograd(_scaled_gradient, setup_context=_keep_scaled)
+
+
 def _no_gradient(arity: int) -> Callable[..., tuple[None, ...]]:
     """Return a backward that stops: a scale is taken for a constant, and codes have no derivative."""
 
@@ -123,4 +243,5 @@ def _no_gradient(arity: int) -> Callable[..., tuple[None, ...]]:
 per_tensor_scale.register_autograd(_no_gradient(2))
 per_token_scale.register_autograd(_no_gradient(2))
 quantize.register_autograd(_no_gradient(3))
+quantize_scaled.register_autograd(_no_gradient(5))
 dequantize.register_autograd(_no_gradient(4))
