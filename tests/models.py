@@ -45,6 +45,41 @@ class GPT2Block(nn.Module):
         return self.lm_head(self.ln_f(x))
 
 
+class WrittenRMSNorm(nn.Module):
+    """RMSNorm as Hugging Face's Llama writes it out: in fp32, and rounded before the weight."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+class LlamaBlock(nn.Module):
+    """RMSNorm (written out, and torch's own), grouped attention, SwiGLU."""
+
+    def __init__(self, width: int = 64, heads: int = 4, groups: int = 2, hidden: int = 128) -> None:
+        super().__init__()
+        self.size = width // heads
+        self.norm_1, self.norm_2 = WrittenRMSNorm(width), nn.RMSNorm(width, eps=1e-5)
+        self.q, self.o = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.k, self.v = (nn.Linear(width, groups * self.size, bias=False) for _ in range(2))
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm_1(x)
+        q, k, v = (
+            project(normed).unflatten(-1, (-1, self.size)).transpose(1, 2) for project in (self.q, self.k, self.v)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        x = x + self.o(mixed.transpose(1, 2).flatten(2))
+        normed = self.norm_2(x)
+        return x + self.down(F.silu(self.gate(normed)) * self.up(normed))
+
+
 def encoder_layer() -> nn.Module:
     return nn.TransformerEncoderLayer(64, 4, dim_feedforward=128, batch_first=True, activation="gelu").eval()
 
@@ -60,4 +95,6 @@ def make(name: str) -> tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]:
         return OddMLP().eval(), {"x": torch.randn(3, 64)}, ("batch",)
     if name == "gpt2":
         return GPT2Block().eval(), {"ids": torch.randint(0, 320, (2, 12))}, ("batch,sequence",)
+    if name == "llama":
+        return LlamaBlock().eval(), {"x": torch.randn(2, 6, 64)}, ("batch,sequence",)
     return encoder_layer(), {"src": torch.randn(2, 10, 64)}, ("batch,sequence",)

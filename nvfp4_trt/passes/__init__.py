@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.passes.base import LoweringPass
@@ -13,6 +13,12 @@ from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
 from nvfp4_trt.passes.outer_scale import OuterScale
 from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
+from nvfp4_trt.passes.plugin_activations import PluginActivations
+from nvfp4_trt.passes.plugin_bodies import PluginBodies, strip_plugin_functions
+from nvfp4_trt.passes.plugin_linears import PluginLinears
+from nvfp4_trt.passes.plugin_merge import PluginMerge
+from nvfp4_trt.passes.plugin_nodes import GEMM, PLUGIN_DOMAIN, is_plugin, layers_of
+from nvfp4_trt.passes.plugin_norms import PluginNorms
 from nvfp4_trt.passes.single_level import SingleLevel
 from nvfp4_trt.passes.tensorrt_quantizers import TensorRTQuantizers
 from nvfp4_trt.portable import find_sites
@@ -32,6 +38,28 @@ PIPELINE: tuple[type[LoweringPass], ...] = (
     InlineScales,
 )
 
+PLUGIN_PASSES: tuple[type[LoweringPass], ...] = (
+    KnownK,
+    PickBeforeNorm,
+    GemmToMatMul,
+    PluginLinears,
+    PluginNorms,
+    PluginActivations,
+    PluginMerge,
+)
+"""What makes plugin nodes of the linears that the plugin takes."""
+PLUGIN_PIPELINE: tuple[type[LoweringPass], ...] = (
+    *PLUGIN_PASSES,
+    SingleLevel,
+    FlattenRows,
+    OuterScale,
+    Fp4Weights,
+    TensorRTQuantizers,
+    InlineScales,
+    PluginBodies,
+)
+"""The second pipeline: plugin nodes where the plugin takes a linear, TensorRT's own form for the rest."""
+
 
 @dataclass(frozen=True)
 class Lowering:
@@ -40,23 +68,58 @@ class Lowering:
     changes: dict[str, int]
     """Pass name → how many places it changed."""
     gemms: dict[str, str]
-    """GEMM node name → the layer that it belongs to, for every GEMM with an NVFP4 weight."""
+    """GEMM node name → the layer that it belongs to, for every GEMM with an NVFP4 weight that TensorRT builds."""
     scales: dict[str, str]
     """Layer → name of the node that computes its activation's scale at run time."""
+    plugin_gemms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """`Nvfp4Gemm` node name → the layers that it computes, in the order of its output's columns."""
 
 
-def lower(model: ir.Model) -> Lowering:
-    """Run the whole pipeline on a portable model, in place."""
+def lower(model: ir.Model, *, plugin: bool = False, portable_rest: bool = False) -> Lowering:
+    """Run a whole pipeline on a portable model, in place.
+
+    Args:
+        model: what `portable.load` returns.
+        plugin: lower the linears that the TensorRT plugin takes to its operators. The model then carries
+            function bodies for them; TensorRT's parser wants it without (`strip_plugin_functions`).
+        portable_rest: with `plugin`, leave what the plugin does not take as it is, so that ONNX Runtime runs
+            the whole file: it has no kernels for the FLOAT4E2M1 of TensorRT's form.
+    """
     changes: dict[str, int] = {}
     gemms: dict[str, str] = {}
     scales: dict[str, str] = {}
-    for kind in PIPELINE:
+    pipeline = PLUGIN_PIPELINE if plugin else PIPELINE
+    if plugin and portable_rest:
+        pipeline = (*PLUGIN_PASSES, PluginBodies)
+    for kind in pipeline:
         if kind is OuterScale:  # the last moment at which sites and their scales are what they were
             sites = find_sites(model.graph)
             gemms = {site.gemm.name or "": site.layer for site in sites}
             scales = {site.layer: site.scale.name or "" for site in sites if site.scale is not None}
         changes[kind.name] = kind().run(model)
-    return Lowering(changes, gemms, scales)
+    plugins = {node.name or "": layers_of(node) for node in model.graph if is_plugin(node, GEMM)}
+    return Lowering(changes, gemms, {**scales, **_plugin_scales(model.graph)}, plugins)
 
 
-__all__ = ["PIPELINE", "Lowering", "LoweringPass", "lower", *(kind.__name__ for kind in PIPELINE)]  # noqa: PLE0604
+def _plugin_scales(graph: ir.Graph) -> dict[str, str]:
+    """Return, for layers in plugin nodes with a run-time scale, the name of the quantizer that computes it."""
+    found = {}
+    for node in graph:
+        quantize = node.inputs[0].producer() if is_plugin(node, GEMM) and node.inputs[0] is not None else None
+        if quantize is not None and quantize.attributes.get_string("scaling") in {"token", "tensor"}:
+            found.update(dict.fromkeys(layers_of(node), quantize.name or ""))
+    return found
+
+
+_NAMES = [kind.__name__ for kind in dict.fromkeys((*PIPELINE, *PLUGIN_PIPELINE))]
+__all__ = [  # noqa: PLE0604
+    "PIPELINE",
+    "PLUGIN_DOMAIN",
+    "PLUGIN_PASSES",
+    "PLUGIN_PIPELINE",
+    "Lowering",
+    "LoweringPass",
+    "lower",
+    "strip_plugin_functions",
+    *_NAMES,
+]

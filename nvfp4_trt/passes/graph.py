@@ -76,7 +76,9 @@ class Builder:
 def remove_unused(graph: ir.Graph, nodes: Sequence[ir.Node | None]) -> None:
     """Remove those nodes that nothing uses any more, in the given order."""
     for node in nodes:
-        if node is not None and node.graph is graph and not any(out.uses() for out in node.outputs):
+        if node is None or node.graph is not graph:
+            continue
+        if not any(out.uses() or out.is_graph_output() for out in node.outputs):
             graph.remove(node, safe=True)
 
 

@@ -4,6 +4,7 @@ from nvfp4_trt.portable.files import load, save
 from nvfp4_trt.portable.functions import DOMAIN, OPSET, VERSION, decode_table, e2m1_values, portable_functions
 from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
 from nvfp4_trt.portable.sites import PACKED_SUFFIX, Site, find_sites, interruptions, is_ours, layer_name
+from nvfp4_trt.portable.swizzle import swizzle_bytes, unswizzle_bytes
 from nvfp4_trt.portable.weights import LayerScales, layer_scales
 
 __all__ = [
@@ -26,4 +27,6 @@ __all__ = [
     "portable_functions",
     "read_metadata",
     "save",
+    "swizzle_bytes",
+    "unswizzle_bytes",
 ]
