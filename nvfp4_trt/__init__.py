@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvfp4_trt.api import build, compare, export, quantize
+    from nvfp4_trt.api import build, build_plugin, compare, export, quantize
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.comparison import Comparison
@@ -22,6 +22,7 @@ _HOMES = {
     "quantize": "nvfp4_trt.api",
     "export": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
+    "build_plugin": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
@@ -43,6 +44,7 @@ __all__ = [
     "QuantizedModel",
     "Recipe",
     "build",
+    "build_plugin",
     "compare",
     "export",
     "quantize",

@@ -1,4 +1,4 @@
-"""The public functions: quantize, export, build, compare. The command line calls these and nothing else."""
+"""The public functions: quantize, export, build, build_plugin, compare."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.building.spec import PluginForm
     from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.kernels import Pack
     from nvfp4_trt.loading import Batch
 
     Source = str | Path | nn.Module
     GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
-__all__ = ["build", "compare", "export", "quantize"]
+__all__ = ["build", "build_plugin", "compare", "export", "quantize"]
 
 
 def quantize(
@@ -126,6 +128,9 @@ def build(
     targets: Sequence[str] = (),
     dims: Sequence[str] = (),
     allow_higher_precision: Sequence[str] = (),
+    plugin: bool | str | Path = False,
+    plugin_library: str | Path | None = None,
+    plugin_form: PluginForm = "jit",
     lowered: str | Path | None = None,
     log: str | Path | None = None,
 ) -> EngineArtifact:
@@ -142,9 +147,29 @@ def build(
         targets=targets,
         dims=dims,
         allow=allow_higher_precision,
+        plugin=plugin if isinstance(plugin, bool) else Path(plugin),
+        plugin_library=None if plugin_library is None else Path(plugin_library),
+        plugin_form=plugin_form,
         lowered=None if lowered is None else Path(lowered),
         log=None if log is None else Path(log),
     )
+
+
+def build_plugin(
+    output: str | Path,
+    *,
+    sms: Sequence[int] = (),
+    kernels: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
+    force: bool = False,
+) -> Pack:
+    """Compile the kernels of the TensorRT plugin into a folder of cubins and a manifest; needs no GPU.
+
+    Args: and raises: see `nvfp4_trt.kernels.build.build_pack`.
+    """
+    from nvfp4_trt.kernels.build import build_pack
+
+    return build_pack(output, sms=sms, kernels=kernels, dtypes=dtypes, force=force)
 
 
 def compare(

@@ -21,6 +21,22 @@ FLOOR = 0.5625
 """Bytes a parameter that the format cannot go below: half a byte of code, a sixteenth of block scale."""
 
 
+class PluginGemms(BaseModel):
+    """The GEMMs of an engine that a plugin runs, and what the kernel pack's record says of their kernels.
+
+    An engine's record names a plugin's layer and its operands, and not what it does with them.
+    """
+
+    nodes: dict[str, tuple[str, ...]]
+    """Name of a node → the layers that it computes."""
+    opcode: str
+    """The FP4 instruction that the disassembly of every GEMM kernel holds; empty where one of them holds none."""
+    reason: str = ""
+    """Why the pack's record proves nothing, where it does not."""
+    weight: tuple[int, int] = (3, 4)
+    """Which inputs of a node are the weight's codes and its block scales."""
+
+
 class LayerAudit(BaseModel):
     """What became of one layer that was to be FP4."""
 
@@ -80,6 +96,7 @@ def audit_engine(
     between: Mapping[str, str],
     *,
     allow: Sequence[str] = (),
+    plugin: PluginGemms | None = None,
 ) -> Audit:
     """Hold an engine's record against the recipe's wish.
 
@@ -90,6 +107,7 @@ def audit_engine(
         scales: layer → node that computes its activation's scale at run time.
         between: layer → what stands between its dequantized weight and a MatMul.
         allow: patterns of layers whose shortfall is accepted.
+        plugin: the GEMMs that a plugin runs, and what vouches for them; beside these, no plugin's layer counts.
 
     Raises:
         PatternMatchesNothingError: a pattern in `allow` matches no audited layer.
@@ -101,10 +119,10 @@ def audit_engine(
     audited = []
     for layer in asked:
         nodes = [node for node, owner in gemms.items() if owner == layer.name]
+        nodes += [] if plugin is None else [node for node, names in plugin.nodes.items() if layer.name in names]
         found = [by_node[node] for node in nodes if node in by_node]
         whole = bool(nodes) and len(found) == len(nodes)
-        fits = all(r.is_fp4_gemm if layer.precision == NVFP4 else _keeps_fp4(r, rows) for r in found)
-        realized = whole and fits
+        realized = whole and all(_fits(row, layer, rows, plugin) for row in found)
         audited.append(
             LayerAudit(
                 name=layer.name,
@@ -114,15 +132,25 @@ def audit_engine(
                 row=found[0].name if found else "",
                 scale_row=_scale_row(rows, scales.get(layer.name)),
                 accepted=not realized and layer.name in accepted,
-                reason="" if realized else known_reason(layer, found, between.get(layer.name)),
+                reason=""
+                if realized
+                else known_reason(
+                    layer, found, between.get(layer.name), unproven="" if plugin is None else plugin.reason
+                ),
             )
         )
     return Audit(
         layers=tuple(audited),
         kernels=sum(row.is_launch for row in rows),
-        weight_bytes=_weight_bytes(rows),
+        weight_bytes=_weight_bytes(rows) + _plugin_weight_bytes(rows, plugin),
         floor_bytes=int(sum(FLOOR * layer.shape[0] * layer.shape[1] for layer in asked)),
     )
+
+
+def _fits(row: Row, layer: Layer, rows: Sequence[Row], plugin: PluginGemms | None) -> bool:
+    if row.is_plugin:
+        return plugin is not None and bool(plugin.opcode) and any(node in plugin.nodes for node in row.onnx)
+    return row.is_fp4_gemm if layer.precision == NVFP4 else _keeps_fp4(row, rows)
 
 
 def _keeps_fp4(gemm: Row, rows: Sequence[Row]) -> bool:
@@ -136,7 +164,11 @@ def _keeps_fp4(gemm: Row, rows: Sequence[Row]) -> bool:
 def _scale_row(rows: Sequence[Row], scale_node: str | None) -> str:
     if scale_node is None:
         return ""
-    return next((row.name for row in rows if any(n.startswith(f"{scale_node}/") for n in row.onnx)), "")
+
+    def computes(node: str) -> bool:
+        return node == scale_node or node.startswith(f"{scale_node}/")
+
+    return next((row.name for row in rows if any(map(computes, row.onnx))), "")
 
 
 def _weight_bytes(rows: Sequence[Row]) -> int:
@@ -147,5 +179,19 @@ def _weight_bytes(rows: Sequence[Row]) -> int:
         if row.reads_fp4_weight or row.is_fp4_gemm  # of an odd N, codes reach the GEMM from another row
         for operand in row.constants
         if operand.dtype.startswith("FP4") or operand.dtype == "FP8"
+    }
+    return sum(seen.values())
+
+
+def _plugin_weight_bytes(rows: Sequence[Row], plugin: PluginGemms | None) -> int:
+    """Sum codes and block scales over the rows that the plugin's GEMMs are, each constant once."""
+    if plugin is None:
+        return 0
+    seen = {
+        operand.name: operand.nbytes
+        for row in rows
+        if row.is_plugin and any(node in plugin.nodes for node in row.onnx)
+        for index, operand in enumerate(row.inputs)
+        if index in plugin.weight
     }
     return sum(seen.values())

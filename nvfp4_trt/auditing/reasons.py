@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 _MIN_K = 32
 
 
-def known_reason(layer: Layer, rows: Sequence[Row], between: str | None) -> str:
+def known_reason(layer: Layer, rows: Sequence[Row], between: str | None, *, unproven: str = "") -> str:
     """Return the reason in words.
 
     Args:
         layer: the layer; `shape` is (N, K).
         rows: the rows that compute its GEMM nodes; may be empty.
         between: what stands between its dequantized operands and a MatMul, where something does.
+        unproven: why the kernel pack does not vouch for a plugin's GEMM, where it does not.
     """
     n, k = layer.shape
     if between:
@@ -32,7 +33,9 @@ def known_reason(layer: Layer, rows: Sequence[Row], between: str | None) -> str:
         return "N = 1: TensorRT builds no GEMM for it"
     if not rows:
         return "no row of the layer record computes it"
-    row = rows[0]
+    row = next((each for each in rows if each.is_plugin), rows[0])
+    if row.is_plugin:
+        return f"plugin layer {row.name!r}: {unproven or 'no kernel pack vouches for its kernels'}"
     operands = ", ".join(sorted({o.dtype for o in (*row.inputs, *row.constants)}))
     if layer.precision == WEIGHT_ONLY:
         return f"row {row.name!r} reads no FP4 weight (its operands: {operands})"

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 NOT_LAUNCHES = frozenset({"wait", "signal", "reshape", "cast"})
 """Row types that start no kernel of their own."""
-BITS = {"FP4E2M1": 4, "FP4": 4, "FP8": 8, "Half": 16, "BFloat16": 16, "BF16": 16, "Float": 32, "Int32": 32}
+BITS = {
+    "FP4E2M1": 4,
+    "FP4": 4,
+    "FP8": 8,
+    "Half": 16,
+    "BFloat16": 16,
+    "BF16": 16,
+    "Float": 32,
+    "Int32": 32,
+    "Int8": 8,
+}
 
 _ROW = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), (?P<rest>.*)$")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[(.*?)\](?=, (?:Constants|Outputs|TacticName))")
@@ -61,6 +71,11 @@ class Row(BaseModel):
         constant_weight = all(any(_is_fp4(o) for o in side) for side in both)
         two_inputs = sum(_is_fp4(o) for o in self.inputs) > 1
         return self.type == "gemm" and (constant_weight or two_inputs)
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether the row is a plugin's layer, of whose work the record says nothing."""
+        return self.type.startswith("Plugin")
 
     @property
     def reads_fp4_weight(self) -> bool:
@@ -119,13 +134,17 @@ def _from_json(data: dict[str, Any]) -> Iterator[Row]:
     for layer in data.get("Layers", []):
         if not isinstance(layer, dict):  # the inspector gives bare names where profiling is not detailed
             continue
+        name, kind = str(layer.get("Name", "")), str(layer.get("LayerType", ""))
+        nodes = tuple(_ONNX.findall(str(layer.get("Metadata", ""))))
+        if not nodes and kind.startswith("Plugin"):
+            nodes = (name,)  # the parser gives a plugin's layer the name of its node
         yield Row(
-            name=str(layer.get("Name", "")),
-            type=str(layer.get("LayerType", "")),
+            name=name,
+            type=kind,
             inputs=_json_operands(layer.get("Inputs", [])),
             constants=_json_operands(layer.get("Constants", [])),
             outputs=_json_operands(layer.get("Outputs", [])),
-            onnx=tuple(_ONNX.findall(str(layer.get("Metadata", "")))),
+            onnx=nodes,
         )
 
 

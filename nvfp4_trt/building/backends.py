@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.errors import BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError
+from nvfp4_trt.errors import (
+    BackendMissingError,
+    FeatureUnsupportedError,
+    PluginsUnsupportedError,
+    TargetUnsupportedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +46,21 @@ class Backend:
     """How to get it."""
     inspects: bool
     """Whether the engine inspector gives the layer record; otherwise the builder's log does."""
+    plugins: bool
+    """Whether it builds engines with plugins."""
+
+    def check_plugins(self) -> None:
+        """Refuse a backend that builds no plugins.
+
+        Raises:
+            PluginsUnsupportedError: it builds none.
+        """
+        if not self.plugins:
+            raise PluginsUnsupportedError(
+                f"{self.name} builds no plugins: its networks have no plugin layers",
+                "drop --plugin: the lowering then rewrites run-time scales into its own operators; or build with "
+                "--backend tensorrt",
+            )
 
     def load(self) -> Any:
         """Import the module.
@@ -78,7 +98,7 @@ class Backend:
             return
         if len(set(targets)) > 1:
             raise TargetUnsupportedError(f"{self.name} builds for one GPU at a time", "name one --target")
-        here = _local_architecture()
+        here = local_architecture()
         if here is None:
             raise BackendMissingError(
                 f"{self.name} builds on the GPU that it builds for, and nvidia-smi finds none here",
@@ -105,6 +125,7 @@ BACKENDS = {
             minimum=(10, 8),
             install="pip install tensorrt, or run in NVIDIA's TensorRT image (see the Dockerfile)",
             inspects=True,
+            plugins=True,
         ),
         Backend(
             name=BackendName.TENSORRT_RTX,
@@ -113,6 +134,7 @@ BACKENDS = {
             minimum=(1, 4),
             install="pip install 'nvfp4-trt[rtx]' (TensorRT-RTX is NVIDIA's, under its own licence)",
             inspects=False,
+            plugins=False,
         ),
     )
 }
@@ -170,7 +192,8 @@ def _version(text: str) -> tuple[int, int]:
     return (numbers[0], numbers[1])
 
 
-def _local_architecture() -> str | None:
+def local_architecture() -> str | None:
+    """Return the architecture of this machine's first GPU as `sm_100`; None where nvidia-smi finds none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

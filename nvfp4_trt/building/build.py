@@ -11,18 +11,22 @@ from pydantic import BaseModel
 
 from nvfp4_trt.atomic import check_writable, output_file, output_folder
 from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
+from nvfp4_trt.building.aot_nodes import use_aot_nodes
 from nvfp4_trt.building.backends import Backend, choose_backend
+from nvfp4_trt.building.plugins import LIBRARY, choose_plugin, plugin_gemms
 from nvfp4_trt.building.process import run_build
 from nvfp4_trt.building.profiles import InputProfile, make_profile, parse_ranges
 from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.building.trtexec import trtexec_line
 from nvfp4_trt.errors import BuildFailedError
-from nvfp4_trt.passes import Lowering, lower
+from nvfp4_trt.passes import Lowering, lower, strip_plugin_functions
 from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from nvfp4_trt.building.spec import PluginForm, PluginSpec
 
 RECORD_SUFFIX = ".json"
 DEFAULT_TARGET = "sm_120"
@@ -41,11 +45,13 @@ class EngineRecord(BaseModel):
     profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
     seconds: float
     trtexec: str
-    """A line that builds the same engine from the lowered file."""
+    """A line that builds the same engine from the lowered file; empty where only Python can build it."""
     recipe: dict[str, Any]
     source_sha256: str
     passes: dict[str, int]
     """Lowering pass → how many places it changed."""
+    plugin: str = ""
+    """The kernel pack whose kernels the plugin layers run; empty where the engine has none."""
     audit: Audit
     scales: dict[str, LayerScales]
     """Layer → its scales and the bytes of its weight."""
@@ -66,8 +72,15 @@ class EngineArtifact:
         return self.record.audit
 
 
-def lower_file(source: Path, output: Path) -> Lowering:
+def lower_file(source: Path, output: Path, *, plugin: bool = False, bodies: bool = False) -> Lowering:
     """Lower a portable file and write TensorRT's form of it.
+
+    Args:
+        source: a file that `nvfp4-trt export` wrote.
+        output: the file to write.
+        plugin: lower to plugin nodes, for full TensorRT.
+        bodies: with `plugin`, keep the plugin nodes' bodies in standard operators, and leave other layers as they
+            are, so that ONNX Runtime runs the file. TensorRT's parser would take the bodies, not the plugins.
 
     Raises:
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load`.
@@ -75,7 +88,9 @@ def lower_file(source: Path, output: Path) -> Lowering:
     """
     check_writable(output)
     model, _ = load(source)
-    lowering = lower(model)
+    lowering = lower(model, plugin=plugin, portable_rest=bodies)
+    if plugin and not bodies:
+        strip_plugin_functions(model)
     save(model, output)
     return lowering
 
@@ -88,6 +103,9 @@ def build_engine(
     targets: Sequence[str] = (),
     dims: Sequence[str] = (),
     allow: Sequence[str] = (),
+    plugin: bool | Path = False,
+    plugin_library: Path | None = None,
+    plugin_form: PluginForm = "jit",
     lowered: Path | None = None,
     log: Path | None = None,
 ) -> EngineArtifact:
@@ -101,11 +119,17 @@ def build_engine(
             else the GPU of this machine.
         dims: ranges of dynamic dimensions, `NAME=MIN:OPT:MAX`.
         allow: patterns of layers that may be built in higher precision.
+        plugin: lower to plugin nodes instead of the rewrite (full TensorRT only); a folder is the kernel pack to
+            use, by default one in the user's cache that is made at first use.
+        plugin_library: the C++ plugin, instead of the Python one; implies `plugin`.
+        plugin_form: of the Python plugin: `jit` (the engine needs Python), or `aot` (the engine has the kernels).
         lowered: where to keep the lowered ONNX file, if anywhere.
         log: where to keep TensorRT's log, if anywhere; also kept where the build fails.
 
     Raises:
-        BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError: the backend cannot do it.
+        BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError, PluginsUnsupportedError: the backend
+            cannot do it.
+        PackInvalidError, KernelMissingError, WrongKindError: the kernel pack or the plugin's library do not fit.
         ParseFailedError, BuildFailedError, BuildCrashedError: TensorRT failed.
         Fp4LostError: a requested GEMM is not FP4.
         ProfileError, InputSpecError: a range does not fit.
@@ -118,13 +142,18 @@ def build_engine(
     chosen = choose_backend(backend)
     goals = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if chosen.cross_compiles else ())
     chosen.check_targets(goals)
+    with_plugin = choose_plugin(chosen, goals, plugin, plugin_library, plugin_form)
     ranges = parse_ranges(dims)
     model, metadata = load(source)
     profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
     between = interruptions(model, metadata.layers)
     attention = any(node.op_type == "Attention" for node in model.graph)
     scales = layer_scales(model)
-    lowering = lower(model)
+    lowering = lower(model, plugin=with_plugin is not None)
+    if with_plugin is not None:
+        strip_plugin_functions(model)
+        if with_plugin.form == "aot":
+            use_aot_nodes(model)
     kept = lowered or output.with_suffix(".trt.onnx")
     with output_folder(output) as scratch:
         work = scratch / ".work"
@@ -132,7 +161,7 @@ def build_engine(
         save(model, work / kept.name)
         if lowered is not None:
             save(model, lowered)
-        spec = _spec(chosen, goals, work / kept.name, scratch / output.name, profile)
+        spec = _spec(chosen, goals, work / kept.name, scratch / output.name, profile, with_plugin)
         del model
         try:
             result = run_build(spec, work)
@@ -141,7 +170,10 @@ def build_engine(
                 with output_file(log) as place:
                     shutil.copyfile(spec.log, place)
         rows = _rows(spec)
-        audit = audit_engine(rows, metadata.layers, lowering.gemms, lowering.scales, between, allow=allow)
+        by_plugin = plugin_gemms(with_plugin, lowering.plugin_gemms)
+        audit = audit_engine(
+            rows, metadata.layers, lowering.gemms, lowering.scales, between, allow=allow, plugin=by_plugin
+        )
         audit.check()
         record = EngineRecord(
             engine=output.name,
@@ -150,12 +182,13 @@ def build_engine(
             backend=str(chosen.name),
             version=result.version,
             targets=goals,
-            profile={name: tuple(shapes) for name, shapes in profile.items()},
+            profile=spec.profile,
             seconds=round(result.seconds, 3),
-            trtexec=trtexec_line(chosen.name, goals, kept, output, profile, attention=attention),
+            trtexec=_trtexec(chosen, goals, kept, output, profile, with_plugin, attention=attention),
             recipe=metadata.recipe,
             source_sha256=metadata.source_sha256,
             passes=lowering.changes,
+            plugin="" if with_plugin is None else str(with_plugin.pack),
             audit=audit,
             scales=scales,
             rows=tuple(rows),
@@ -166,8 +199,30 @@ def build_engine(
     return EngineArtifact(output, record)
 
 
+def _trtexec(
+    backend: Backend,
+    targets: tuple[str, ...],
+    model: Path,
+    engine: Path,
+    profile: dict[str, InputProfile],
+    plugin: PluginSpec | None,
+    *,
+    attention: bool,
+) -> str:
+    """Return the vendor's command line; empty for ahead-of-time plugins, since its tool runs no Python."""
+    if plugin is not None and plugin.form == "aot":
+        return ""
+    library = "" if plugin is None else str(plugin.library or LIBRARY)
+    return trtexec_line(backend.name, targets, model, engine, profile, attention=attention, plugin=library)
+
+
 def _spec(
-    backend: Backend, targets: tuple[str, ...], model: Path, engine: Path, profile: dict[str, InputProfile]
+    backend: Backend,
+    targets: tuple[str, ...],
+    model: Path,
+    engine: Path,
+    profile: dict[str, InputProfile],
+    plugin: PluginSpec | None,
 ) -> BuildSpec:
     work = model.parent
     return BuildSpec(
@@ -178,6 +233,7 @@ def _spec(
         record=work / "record.txt",
         log=work / "tensorrt.log",
         profile={name: tuple(shapes) for name, shapes in profile.items()},
+        plugin=plugin,
     )
 
 

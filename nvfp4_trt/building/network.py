@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nvfp4_trt.building.backends import BACKENDS, allow_decomposed_attention, network_flags, set_targets
+from nvfp4_trt.building.plugins import load_plugin
 from nvfp4_trt.errors import BuildFailedError, ParseFailedError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def build_network(spec: BuildSpec, trt: Any) -> float:
         logger = make_logger(trt, log)
         builder = trt.Builder(logger)
         network = builder.create_network(network_flags(trt))
+        kept = load_plugin(trt, spec.plugin)
         _parse(trt, network, logger, spec.model)
         allow_decomposed_attention(trt, network)
         config = _configure(spec, trt, builder)
@@ -47,6 +49,7 @@ def build_network(spec: BuildSpec, trt: Any) -> float:
             spec.record.write_text(_inspect(trt, logger, spec.engine), encoding="utf-8")
         else:
             spec.record.write_text(logger.record, encoding="utf-8")
+        del kept  # TensorRT makes plugins until here
     return time.perf_counter() - started
 
 

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 (pydantic needs it at run time)
+from typing import Literal
 
 from pydantic import BaseModel
 
 from nvfp4_trt.building.backends import BackendName  # noqa: TC001
+
+PluginForm = Literal["jit", "aot"]
+"""Of the Python plugin: launched by Python when the engine runs, or kernels inside the engine."""
+
+
+class PluginSpec(BaseModel):
+    """Which plugin an engine is built with."""
+
+    pack: Path
+    """The kernel pack."""
+    sm: int
+    """The GPU architecture whose kernels are used."""
+    library: Path | None = None
+    """The C++ plugin; without it, the Python plugin."""
+    form: PluginForm = "jit"
+    """What runs the Python plugin's kernels: the process that runs the engine, or the engine itself."""
 
 
 class BuildSpec(BaseModel):
@@ -24,6 +41,8 @@ class BuildSpec(BaseModel):
     """Where the log grows while TensorRT runs."""
     profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
     """Input name → smallest, preferred and largest shape."""
+    plugin: PluginSpec | None = None
+    """The plugin that the lowered file's plugin nodes need; None where it has none."""
 
 
 class BuildResult(BaseModel):

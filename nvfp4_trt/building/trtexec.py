@@ -22,17 +22,21 @@ def trtexec_line(
     profile: Mapping[str, InputProfile],
     *,
     attention: bool = False,
+    plugin: str = "",
 ) -> str:
     """Return the line for `trtexec` (full TensorRT) or `tensorrt_rtx` (its counterpart for RTX).
 
     Neither tool is in a Python package, so this project has not run the lines that it prints. `attention`
-    says whether the model has Attention operators, which must be allowed to be decomposed.
+    says whether the model has Attention operators, which must be allowed to be decomposed; `plugin` names the
+    C++ plugin library where the model has plugin nodes: no such tool runs Python.
     """
     rtx = backend is BackendName.TENSORRT_RTX
     words = ["tensorrt_rtx" if rtx else "trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
     words += ["--profilingVerbosity=detailed"]
     if not rtx:
         words += ["--stronglyTyped"]
+    if plugin:
+        words += [f"--dynamicPlugins={plugin}"]
     if rtx and targets:
         words += ["--computeCapabilities=" + ",".join(_dotted(target) for target in targets)]
     if attention:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from nvfp4_trt.cli.build_plugin import plugin as build_plugin
 from nvfp4_trt.cli.output import output_options, print_result, working
+from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
+
+if TYPE_CHECKING:
+    from nvfp4_trt.building.spec import PluginForm
 
 
 @click.group()
 def build() -> None:
-    """Build engines."""
+    """Build engines, and the kernels of the plugin."""
 
 
-@build.command()
+build.add_command(build_plugin)
+
+
+@build.command(cls=PluginCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The engine to write.")
 @click.option(
@@ -43,6 +52,20 @@ def build() -> None:
     metavar="PATTERN",
     help="Accept that the layers that match are not FP4 in the engine.",
 )
+@plugin_options
+@click.option(
+    "--plugin-library",
+    type=click.Path(path_type=Path),
+    metavar="LIBRARY",
+    help="Build with the C++ plugin, libnvfp4_plugin.so, instead of the Python one. Implies --plugin.",
+)
+@click.option(
+    "--plugin-form",
+    type=click.Choice(["jit", "aot"]),
+    default="jit",
+    show_default=True,
+    help="With --plugin: kernels that Python launches when the engine runs, or kernels inside the engine.",
+)
 @click.option("--lowered", type=click.Path(path_type=Path), help="Keep the lowered ONNX file here.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
 @output_options
@@ -53,6 +76,10 @@ def engine(
     targets: tuple[str, ...],
     dims: tuple[str, ...],
     allow: tuple[str, ...],
+    plugin: str | None,
+    no_plugin: bool,
+    plugin_library: Path | None,
+    plugin_form: PluginForm,
     lowered: Path | None,
     log: Path | None,
     as_json: bool,
@@ -63,6 +90,7 @@ def engine(
     The layer record and the audit appear beside the engine as OUTPUT.json. A requested GEMM that is not FP4
     fails the build.
     """
+    with_plugin = chosen_plugin(plugin, no_plugin=no_plugin, library=plugin_library, form=plugin_form)
     with working(f"building {output}"):
         from nvfp4_trt import api
         from nvfp4_trt.report import engine_object, engine_summary
@@ -74,6 +102,9 @@ def engine(
             targets=targets,
             dims=dims,
             allow_higher_precision=allow,
+            plugin=with_plugin,
+            plugin_library=plugin_library,
+            plugin_form=plugin_form,
             lowered=lowered,
             log=log,
         )

@@ -34,8 +34,12 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show that work is under way; whatever libraries print meanwhile goes to standard error."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show that work is under way; whatever libraries print meanwhile goes to standard error.
+
+    Yields:
+        The function that says something else instead, for work that knows how far it is.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -44,16 +48,11 @@ def working(what: str) -> Iterator[None]:
     try:
         with (
             contextlib.redirect_stdout(sys.stderr),
-            console.status(Text(what)) if console.is_terminal else _nothing(),
+            console.status(Text(what)) if console.is_terminal else contextlib.nullcontext() as status,
         ):
-            yield
+            yield lambda text: None if status is None else status.update(Text(text))
     finally:
         logging.disable(logging.NOTSET)
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def print_result(result: dict[str, Any], *, as_json: bool, people: Callable[[], list[RenderableType]]) -> None:

@@ -1,5 +1,7 @@
 """The audit, on engines that lost FP4 for real."""
 
+import json
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 
 import nvfp4_trt
-from nvfp4_trt.auditing import FLOOR, Audit, LayerAudit, audit_engine
+from nvfp4_trt.auditing import FLOOR, Audit, LayerAudit, PluginGemms, audit_engine, parse_record
 from nvfp4_trt.building import build_engine
 from nvfp4_trt.errors import Fp4LostError, PatternMatchesNothingError
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY, Layer
@@ -146,3 +148,98 @@ def test_the_scales_of_an_odd_n_are_counted_too(tmp_path):
     audit = nvfp4_trt.build(made, tmp_path / "odd.engine", backend="tensorrt_rtx").audit
     assert audit.counts() == (1, 1)
     assert audit.floor_bytes <= audit.weight_bytes < 1.3 * audit.floor_bytes
+
+
+def plugin_layer(name, kind="PluginV3", metadata=True):
+    """Return a plugin's layer as the engine inspector might give it: an Nvfp4Gemm of M = 8, N = 48, K = 64."""
+    shapes = {"a": (8, 32), "a_scales": (512,), "alpha": (8, 1), "b": (48, 32), "b_scales": (512,), "beta": (48,)}
+    kinds = ["Int8", "Int8", "Float", "Int8", "Int8", "Float"]
+    return {
+        "Name": name,
+        "LayerType": kind,
+        "Inputs": [
+            {"Name": f"{name}.{n}", "Dimensions": list(d), "Format/Datatype": k}
+            for (n, d), k in zip(shapes.items(), kinds, strict=True)
+        ],
+        "Outputs": [{"Name": f"{name}.y", "Dimensions": [8, 48], "Format/Datatype": "Half"}],
+        "Metadata": f"[ONNX Layer: {name}]" if metadata else "",
+    }
+
+
+def plugin_record(**options):
+    """Return an inspector's record with one plugin GEMM behind a plugin quantizer. Written by hand: engines with
+    plugins need full TensorRT, and nothing here has run on it."""
+    quantize = {"Name": "q+k/Nvfp4Quantize", "LayerType": "PluginV3", "Inputs": [], "Outputs": []}
+    return parse_record(json.dumps({"Layers": [quantize, plugin_layer("q+k/Nvfp4Gemm", **options)]}))
+
+
+NODES = {"q+k/Nvfp4Gemm": ("q", "k")}
+SCALES = {"q": "q+k/Nvfp4Quantize", "k": "q+k/Nvfp4Quantize"}
+BOTH = [layer("q", (16, 64)), layer("k", (32, 64))]
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_plugins_gemm_is_fp4_by_the_kernel_packs_record(metadata):
+    """One node for two merged layers; by the layer's name where the record has no metadata."""
+    plugin = PluginGemms(nodes=NODES, opcode="OMMA")
+    audit = audit_engine(plugin_record(metadata=metadata), BOTH, {}, SCALES, {}, plugin=plugin)
+    audit.check()
+    assert audit.counts() == (2, 2)
+    assert {layer.row for layer in audit.layers} == {"q+k/Nvfp4Gemm"}
+    assert {layer.scale_row for layer in audit.layers} == {"q+k/Nvfp4Quantize"}
+    assert audit.kernels == 2
+    assert audit.weight_bytes == 48 * 32 + 512  # codes, and a tile of scales
+    assert audit.floor_bytes == int(FLOOR * 48 * 64)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        (
+            PluginGemms(nodes=NODES, opcode="", reason="gemm.cubin holds no FP4 instruction"),
+            "gemm.cubin holds no FP4",
+        ),
+        (PluginGemms(nodes={}, opcode="OMMA"), "no row of the layer record computes it"),
+        (None, "no row of the layer record computes it"),
+    ],
+)
+def test_a_plugins_gemm_that_nothing_vouches_for(plugin, told):
+    audit = audit_engine(plugin_record(), BOTH, {}, SCALES, {}, plugin=plugin)
+    assert audit.counts() == (2, 0)
+    with pytest.raises(Fp4LostError, match=f"the GEMM of q is not FP4.*{told}"):
+        audit.check()
+
+
+def test_another_plugin_in_the_place_of_a_gemm_is_no_fp4():
+    plugin = PluginGemms(nodes=NODES, opcode="OMMA")
+    audit = audit_engine(plugin_record(), [layer("q")], {"q+k/Nvfp4Quantize": "q"}, {}, {}, plugin=plugin)
+    assert audit.counts() == (1, 0)
+    assert "plugin layer" in audit.layers[0].reason
+
+
+def test_a_layer_that_the_engine_lost():
+    plugin = PluginGemms(nodes={**NODES, "v/Nvfp4Gemm": ("v",)}, opcode="OMMA")
+    audit = audit_engine(plugin_record(), [*BOTH, layer("v")], {}, SCALES, {}, plugin=plugin)
+    assert audit.counts() == (3, 2)
+    assert audit.layers[2].reason == "no row of the layer record computes it"
+
+
+def test_plugin_and_native_gemms_in_one_engine():
+    native = {
+        "Name": "fc/MatMul_0",
+        "LayerType": "gemm",
+        "Inputs": [{"Name": "codes", "Dimensions": [8, 64], "Format/Datatype": "FP4E2M1"}],
+        "Constants": [{"Name": "w", "Dimensions": [64, 64], "Format/Datatype": "FP4E2M1"}],
+        "Metadata": "[ONNX Layer: fc/MatMul]",
+    }
+    record = json.dumps({"Layers": [plugin_layer("q+k/Nvfp4Gemm"), native]})
+    audit = audit_engine(
+        parse_record(record),
+        [*BOTH, layer("fc")],
+        {"fc/MatMul": "fc"},
+        {},
+        {},
+        plugin=PluginGemms(nodes=NODES, opcode="OMMA"),
+    )
+    audit.check()
+    assert audit.counts() == (3, 3)

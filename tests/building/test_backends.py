@@ -10,8 +10,14 @@ import sys
 import pytest
 import tensorrt_rtx
 
-from nvfp4_trt.building import BACKENDS, BackendName, backends, choose_backend, network
-from nvfp4_trt.errors import BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError
+from nvfp4_trt.building import BACKENDS, BackendName, backends, choose_backend, network, plugins
+from nvfp4_trt.errors import (
+    BackendMissingError,
+    FeatureUnsupportedError,
+    PluginsUnsupportedError,
+    TargetUnsupportedError,
+)
+from nvfp4_trt.plugin import classes, expressions
 
 RTX, FULL = BACKENDS[BackendName.TENSORRT_RTX], BACKENDS[BackendName.TENSORRT]
 HOLDERS = {
@@ -24,6 +30,7 @@ HOLDERS = {
     "runtime": "Runtime",
     "loaded": "ICudaEngine",
     "inspector": "EngineInspector",
+    "registry": "IPluginRegistry",
 }
 """Names of variables in the builder's source → the class of what they hold."""
 ONLY_RTX = {"set_targets"}
@@ -31,9 +38,9 @@ ONLY_RTX = {"set_targets"}
 
 
 def used_names(*, without=()):
-    """Return what the builder's source takes from the module: dotted paths, `trt.…` or `Class.member`."""
+    """Return what the builder and the plugin take from the module: dotted paths, `trt.…` or `Class.member`."""
     found = set()
-    for module in (network, backends):
+    for module in (network, backends, plugins, classes, expressions):
         tree = ast.parse(inspect.getsource(module))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         left_out = {id(x) for f in functions if f.name in without for x in ast.walk(f)}
@@ -72,6 +79,12 @@ def test_the_walk_sees_the_names():
         "OnnxParser.parse_from_file",
         "EngineInspector.get_engine_information",
         "INetworkDefinition.get_layer",
+        "IPluginRegistry.load_library",
+        "IPluginRegistry.register_creator",
+        "IPluginCreatorV3One.__init__",
+        "IPluginV3OneRuntime",
+        "TensorFormat.LINEAR",
+        "PluginFieldType.CHAR",
     }
 
 
@@ -205,3 +218,15 @@ def test_full_needs_a_gpu(tmp_path, monkeypatch):
     with_gpu(tmp_path, monkeypatch, None)
     with pytest.raises(BackendMissingError, match="nvidia-smi finds none"):
         FULL.check_targets(["sm_100"])
+
+
+def test_which_backend_takes_plugins():
+    FULL.check_plugins()
+    with pytest.raises(PluginsUnsupportedError, match="tensorrt_rtx builds no plugins") as caught:
+        RTX.check_plugins()
+    assert "drop --plugin" in caught.value.hint
+
+
+def test_rtx_has_no_way_to_add_a_plugin():
+    """Why it is refused: a release that has one changes this."""
+    assert not [name for name in dir(tensorrt_rtx.INetworkDefinition) if name.startswith("add_plugin")]

@@ -39,3 +39,9 @@ def test_rtx_names_its_targets():
 def test_a_path_with_spaces_stays_one_word():
     words = shlex.split(trtexec_line(BackendName.TENSORRT, (), Path("a b/m.onnx"), Path("e"), {}))
     assert "--onnx=a b/m.onnx" in words
+
+
+def test_plugin_nodes_need_the_library():
+    line = trtexec_line(BackendName.TENSORRT, (), Path("m.onnx"), Path("e"), {}, plugin="lib/my plugin.so")
+    assert "--dynamicPlugins=lib/my plugin.so" in shlex.split(line)
+    assert "Plugins" not in trtexec_line(BackendName.TENSORRT, (), Path("m.onnx"), Path("e"), {})
