@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test plugin lint clean
 
 help:
 	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
 	@echo "make test    the whole test suite, two workers"
+	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h)"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make clean   remove $(VENV), out/ and caches"
 	@echo "PYTHON=python3.12 make test    choose the interpreter that makes $(VENV)"
@@ -34,6 +35,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2
+
+# The C++ plugin, for full TensorRT: its headers are in no package, so say where they are.
+plugin: $(STAMP)
+	@test -n "$(TENSORRT_INCLUDE)" || { echo "make plugin TENSORRT_INCLUDE=folder of NvInferRuntime.h"; exit 2; }
+	$(BIN)/nvfp4-trt build plugin -o build/nvfp4_plugin/ --force
+	cmake -S plugins/tensorrt -B build/plugin -DTENSORRT_INCLUDE=$(TENSORRT_INCLUDE) -DNVFP4_PACK=$(CURDIR)/build/nvfp4_plugin
+	cmake --build build/plugin
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
