@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nvfp4_trt.atomic import check_writable, output_file, output_folder
+from nvfp4_trt.atomic import check_writable, output_file, output_folder, output_tree
 from nvfp4_trt.errors import DiskFullError, OutputUnwritableError
 
 
@@ -133,3 +133,33 @@ def test_a_device_that_is_always_full(tmp_path):
 def test_other_errors_of_the_system_pass_through(tmp_path):
     with pytest.raises(OSError, match="Input/output error"), output_file(tmp_path / "x"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_whole_folder_takes_the_place_of_another(tmp_path):
+    place = tmp_path / "pack"
+    for text in ("first", "second"):
+        with output_tree(place) as scratch:
+            (scratch / text).write_text(text)
+            (scratch / "deeper").mkdir()
+        assert names(place) == ["deeper", text]
+        assert names(tmp_path) == ["pack"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    place = tmp_path / "pack"
+    with output_tree(place) as scratch:
+        (scratch / "first").touch()
+    with pytest.raises(OSError, match="No such file"), output_tree(place) as scratch:
+        (scratch / "second" / "third").touch()
+    assert (names(place), names(tmp_path)) == (["first"], ["pack"])
+
+
+def test_places_that_no_folder_can_take(tmp_path):
+    (tmp_path / "file").touch()
+    for place, said in ((tmp_path / "file", "is a file"), (tmp_path / "no" / "pack", "does not exist")):
+        with pytest.raises(OutputUnwritableError, match=said), output_tree(place):
+            pass
+    for place in (Path(), tmp_path / ".."):
+        with pytest.raises(OutputUnwritableError, match="cannot be made anew"), output_tree(place):
+            pass
+    assert names(tmp_path) == ["file"]
