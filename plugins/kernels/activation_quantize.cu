@@ -32,7 +32,7 @@ __device__ __forceinline__ float activate(float x, int function) {
 struct Activated {
   static constexpr int UNROLL = 1;
   static constexpr int LARGE_THREADS = 512, LARGE_HOLD = 1;
-  static constexpr int SHORT_RESIDENT = 1, LONG_RESIDENT = NVFP4_T == 1 ? 3 : 2, KNOWN_RESIDENT = 3;
+  static constexpr int SHORT_RESIDENT = 1, LONG_RESIDENT = 2, KNOWN_RESIDENT = 2;
   static __device__ __forceinline__ nvfp4::Raw load(const nvfp4::Args& args, const nvfp4::Place& place) {
     float value[nvfp4::BLOCK];
     nvfp4::widen_block(nvfp4::load_block(place.x), value);

@@ -18,9 +18,8 @@ using int64_t = long long;
 #error "NVFP4_T names the dtype: 0 fp16, 1 bf16, 2 fp32"
 #endif
 
-// The conversion to e2m1 exists on these architectures only, under the names with an `a`.
-#if defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM103_ALL) || \
-    defined(__CUDA_ARCH_FEAT_SM120_ALL) || defined(__CUDA_ARCH_FEAT_SM121_ALL)
+// The conversion to e2m1 exists on Blackwell, where it is compiled for one architecture (the names with an `a`).
+#if defined(__CUDA_ARCH_SPECIFIC__) && __CUDA_ARCH__ >= 1000
 #define NVFP4_NATIVE_E2M1
 #endif
 

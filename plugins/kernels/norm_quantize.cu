@@ -208,4 +208,4 @@ __device__ __forceinline__ void normalize_tensor(const Args& args, uint32_t* sha
               normalize_with_known_scale<HOLD>(args, dynamic, nvfp4::Scale{1.0f, 1.0f}))
 
 NVFP4_NORMS(short, 1, 512, 1)
-NVFP4_NORMS(long, LONG_HOLD, 256, NVFP4_T == 1 ? 3 : 2)
+NVFP4_NORMS(long, LONG_HOLD, 256, 2)
