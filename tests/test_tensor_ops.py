@@ -8,6 +8,7 @@ from nvfp4_trt import format as fmt
 from nvfp4_trt import ops
 from nvfp4_trt.errors import FeatureUnsupportedError
 from nvfp4_trt.ops import Nvfp4Tensor
+from nvfp4_trt.quantization import cuda
 
 EVERY_SCALING = pytest.mark.parametrize("scaling", ["tensor", "token", "static", "single"])
 STATIC = torch.tensor(0.01)
@@ -144,3 +145,30 @@ def test_unknown_functions():
         ops.norm_quantize(a_matrix(), "batch_norm", None, None, 1e-5)
     with pytest.raises(ValueError, match="lacks its second factor"):
         ops.activation_quantize(a_matrix(), "silu_mul")
+
+
+MATRIX = torch.zeros(2, 32)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "scale", "given", "message"),
+    [
+        ("static", None, {}, "scaling 'static'"),
+        ("single", STATIC, {}, "scaling 'single'"),
+        ("row", None, {}, "scaling 'row'"),
+        ("static", STATIC.double(), {}, "one fp32 number"),
+        ("static", torch.ones(2), {}, "one fp32 number"),
+        ("token", None, {"weight": torch.zeros(32, dtype=torch.bfloat16)}, "the weight must be torch.float32"),
+        ("token", None, {"bias": torch.zeros(16)}, r"the bias must be torch.float32 \[32\]"),
+        ("token", None, {"other": torch.zeros(32)}, "the residual or second factor must be"),
+    ],
+)
+def test_what_a_kernel_would_read_wrongly_is_refused_before(scaling, scale, given, message):
+    with pytest.raises(ValueError, match=message):
+        cuda._check_given(MATRIX, scaling, scale, given)
+
+
+def test_what_fits_passes():
+    given = {"other": torch.zeros(2, 32), "weight": torch.zeros(32), "bias": torch.zeros(32)}
+    cuda._check_given(MATRIX, "static", STATIC, given)
+    cuda._check_given(MATRIX, "token", None, {})

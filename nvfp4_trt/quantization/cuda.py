@@ -33,6 +33,8 @@ _FLOORS = {"spec": 0.0, "torchao": 2.0**-6}
 _SMS = (90, 100, 103, 120, 121)
 _KERNELS = ("quantize", "dequantize", "norm_quantize", "activation_quantize")
 """What is compiled at first use where no pack is named: the FP4 GEMM takes a pack."""
+_SCALINGS = ("tensor", "token", "static", "single")
+_SAID = {"other": "the residual or second factor", "weight": "the weight", "bias": "the bias"}
 _CAPTURES = 16
 _MATRIX = 2  # dimensions
 
@@ -72,6 +74,8 @@ def norm_quantize(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Normalize and quantize in one launch: arguments and result as `ops.norm_quantize`, `norm` in its order."""
     function, weight, bias, epsilon = norm
+    if function not in NORMS or (function == "rms_norm" and bias is not None):
+        raise ValueError(f"{function!r} is neither layer_norm nor rms_norm (which has no bias)")
     outputs = _quantized(x, scaling, tiled=tiled)
     values, total = fused_outputs(x, keep=keep, sums=residual is not None)
     named = _named(outputs) | ({"values": values} if keep else {}) | ({} if residual is None else {"sum": total})
@@ -110,6 +114,8 @@ def activation_quantize(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Activate and quantize in one launch: arguments and result as `ops.activation_quantize`."""
+    if function not in ACTIVATIONS or (function == "silu_mul") != (other is not None):
+        raise ValueError(f"{function!r} is not an activation function, or its second factor is amiss")
     outputs = _quantized(x, scaling, tiled=tiled)
     values, _ = fused_outputs(x, keep=keep, sums=False)
     named = _named(outputs) | ({"values": values} if keep else {})
@@ -141,6 +147,8 @@ def takes_packed(packed: Tensor, block_scale: Tensor, scale: Tensor | None, dtyp
     if not packed.is_cuda or dtype not in DTYPES or packed.numel() == 0:
         return False
     scales = 1 if scale is None else scale.numel()
+    if scale is not None and (scale.dtype != torch.float32 or scale.device != packed.device):
+        return False
     fits = block_scale.numel() * 8 == packed.numel() and scales in {1, packed.numel() // packed.shape[-1]}
     return fits and gpu(packed.device.index) is not None
 
@@ -255,12 +263,14 @@ def _launch_quantize(
     function: int = 0,
     epsilon: float = 0.0,
 ) -> None:
+    given = {name: each for name, each in (inputs or {}).items() if each is not None}
+    _check_given(x, scaling, scale, given)
     x = _readable(x)
     rows, k = _rows(x)
     found = found_gpu(x.device.index)
     launch = _planned(kernel, scaling, DTYPES[x.dtype], rows, k, found)
     stream = found.stream()
-    kept = {name: _readable(each) for name, each in (inputs or {}).items() if each is not None}
+    kept = {name: _readable(each) for name, each in given.items()}
     args = Args(
         x=x.data_ptr(),
         scale_in=0 if scale is None else scale.data_ptr(),
@@ -280,6 +290,25 @@ def _launch_quantize(
         setattr(args, name, tensor.data_ptr())
     with torch.cuda.device(x.device):
         found.launch(kernel, DTYPES[x.dtype], launch, args, stream)
+
+
+def _check_given(x: Tensor, scaling: Scaling, scale: Tensor | None, given: Mapping[str, Tensor]) -> None:
+    """Refuse what a kernel would read wrongly: it gets addresses and trusts them.
+
+    Raises:
+        ValueError: names what does not fit.
+    """
+    if scaling not in _SCALINGS or (scaling == "static") != (scale is not None):
+        raise ValueError(f"scaling {scaling!r} with scale {scale}")
+    if scale is not None and (scale.numel() != 1 or scale.dtype != torch.float32 or scale.device != x.device):
+        raise ValueError(f"a static scale is one fp32 number on {x.device}, not {scale.dtype} on {scale.device}")
+    for name, each in given.items():
+        shape = x.shape if name == "other" else x.shape[-1:]
+        if each.shape != shape or each.dtype != x.dtype or each.device != x.device:
+            raise ValueError(
+                f"{_SAID[name]} must be {x.dtype} {list(shape)} on {x.device}, "
+                f"not {each.dtype} {list(each.shape)} on {each.device}"
+            )
 
 
 @lru_cache(maxsize=4096)

@@ -36,8 +36,13 @@ def gemm(
 
     Raises:
         KernelMissingError: the pack has no GEMM for this GPU.
+        ValueError: the operands are on different devices, or their scales or bias have another size.
     """
     (m, half), n = a[0].shape, b[0].shape[0]
+    everything = [*a, *b, *([] if bias is None else [bias])]
+    sizes = a[2].numel() in {1, m} and b[2].numel() in {1, n} and (bias is None or bias.shape == (n,))
+    if b[0].shape[1] != half or not sizes or any(each.device != a[0].device for each in everything):
+        raise ValueError(f"these do not multiply: {[(list(each.shape), str(each.device)) for each in everything]}")
     gpu = found_gpu(a[0].device.index)
     tile_name, split_k = choice or _chosen(gpu.pack.manifest.gemm_tiles, gpu.sm, (m, n, half * 2))
     file = gpu.pack.file("gemm", DTYPES[dtype], gpu.sm, tile_name)
