@@ -64,8 +64,9 @@ def quantize(
         FeatureUnsupportedError: `cuda` is asked for what the kernels do not take.
         ValueError: K is not a multiple of 16, or `scale` does not go with `scaling`.
     """
-    kernels = _uses_kernels(backend, cuda.takes(x, rule), f"{x.dtype} on {x.device}, rule {rule}")
-    call = ops.quantize_scaled if kernels else ops.quantize_scaled_torch
+    if backend == "cuda":
+        _require(cuda.takes(x, rule), f"{x.dtype} on {x.device}, rule {rule}")
+    call = ops.quantize_scaled_torch if backend == "torch" else ops.quantize_scaled
     packed, block_scale, used = call(x, scaling, scale, rule, tiled)
     return Nvfp4Tensor(packed, block_scale, used, tiled)
 
@@ -80,9 +81,9 @@ def dequantize(x: Nvfp4Tensor, dtype: torch.dtype = torch.float32, *, backend: B
     block_scale = x.block_scale
     if x.tiled:
         block_scale = fmt.unswizzle_scales(block_scale, rows, half // 8).view(*x.packed.shape[:-1], half // 8)
-    fits = cuda.takes_packed(x.packed, block_scale, x.scale, dtype)
-    kernels = _uses_kernels(backend, fits, f"{dtype} on {x.packed.device}")
-    call = ops.dequantize if kernels else fmt.dequantize
+    if backend == "cuda":
+        _require(cuda.takes_packed(x.packed, block_scale, x.scale, dtype), f"{dtype} on {x.packed.device}")
+    call = fmt.dequantize if backend == "torch" else ops.dequantize
     values: Tensor = call(x.packed, block_scale, x.scale, dtype)
     return values
 
@@ -115,9 +116,9 @@ def gemm(
     """
     n, k = b.packed.shape[0], a.packed.shape[-1] * 2
     takes = a.packed.is_cuda and a.tiled and b.tiled and n % 8 == 0 and k % 32 == 0 and a.packed.dim() == 2  # noqa: PLR2004
-    if backend == "auto":
-        takes = takes and _has_fp4(a.packed.device)
-    if _uses_kernels(backend, takes, f"M x {n} x {k}, tiled: {a.tiled} and {b.tiled}, on {a.packed.device}"):
+    if backend == "cuda":
+        _require(takes, f"M x {n} x {k}, tiled: {a.tiled} and {b.tiled}, on {a.packed.device}")
+    if takes and (backend == "cuda" or (backend == "auto" and _has_fp4(a.packed.device))):
         return _fp4_gemm(a[:3], b[:3], None if bias is None else bias.to(dtype), dtype)
     return F.linear(dequantize(a, dtype), dequantize(b, dtype), None if bias is None else bias.to(dtype))
 
@@ -127,10 +128,9 @@ def _has_fp4(device: torch.device) -> bool:
     return gpu is not None and gpu.sm >= _FIRST_FP4 and bool(gpu.pack.manifest.gemm_tiles)
 
 
-def _uses_kernels(backend: Backend, takes: bool, what: str) -> bool:
-    if backend == "cuda" and not takes:
+def _require(takes: bool, what: str) -> None:
+    if not takes:
         raise FeatureUnsupportedError(
             f"the CUDA kernels do not take this: {what}",
             "use backend='auto', and see nvfp4_trt.ops for what the kernels take",
         )
-    return takes and backend != "torch"

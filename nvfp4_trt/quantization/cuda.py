@@ -50,7 +50,7 @@ def quantize(
     x: Tensor, scaling: Scaling, scale: Tensor | None, rule: str, *, tiled: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Quantize, run-time scale included, in one launch: arguments and result as `ops.quantize_scaled`."""
-    outputs = _quantized(x, scaling, tiled=tiled)
+    outputs = quantized_outputs(x, scaling, tiled=tiled)
     _launch_quantize("quantize", x, scaling, scale, rule, _named(outputs), tiled=tiled)
     return outputs
 
@@ -76,7 +76,7 @@ def norm_quantize(
     function, weight, bias, epsilon = norm
     if function not in NORMS or (function == "rms_norm" and bias is not None):
         raise ValueError(f"{function!r} is neither layer_norm nor rms_norm (which has no bias)")
-    outputs = _quantized(x, scaling, tiled=tiled)
+    outputs = quantized_outputs(x, scaling, tiled=tiled)
     values, total = fused_outputs(x, keep=keep, sums=residual is not None)
     named = _named(outputs) | ({"values": values} if keep else {}) | ({} if residual is None else {"sum": total})
     _launch_quantize(
@@ -116,7 +116,7 @@ def activation_quantize(
     """Activate and quantize in one launch: arguments and result as `ops.activation_quantize`."""
     if function not in ACTIVATIONS or (function == "silu_mul") != (other is not None):
         raise ValueError(f"{function!r} is not an activation function, or its second factor is amiss")
-    outputs = _quantized(x, scaling, tiled=tiled)
+    outputs = quantized_outputs(x, scaling, tiled=tiled)
     values, _ = fused_outputs(x, keep=keep, sums=False)
     named = _named(outputs) | ({"values": values} if keep else {})
     number = ACTIVATIONS[function]
@@ -127,8 +127,8 @@ def activation_quantize(
     return *outputs, values
 
 
-def _quantized(x: Tensor, scaling: Scaling, *, tiled: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return memory for codes, block scales and scale."""
+def quantized_outputs(x: Tensor, scaling: str, *, tiled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return memory for codes, block scales and scale, in the shapes that `ops.quantize_scaled` returns."""
     rows, k = _rows(x)
     shape = (scale_bytes(rows, k),) if tiled else (*x.shape[:-1], k // 16)
     return (

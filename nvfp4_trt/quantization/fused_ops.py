@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own habit)
 
 from nvfp4_trt.quantization import cuda
-from nvfp4_trt.quantization.ops import quantize_scaled_torch, quantized_shapes
+from nvfp4_trt.quantization.ops import quantize_scaled_torch
 
 if TYPE_CHECKING:
     from nvfp4_trt.kernels.launch import Scaling
@@ -109,7 +109,9 @@ def _(
     tiled: bool = False,
     keep: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return *quantized_shapes(x, scaling, tiled), *cuda.fused_outputs(x, keep=keep, sums=residual is not None)
+    return *cuda.quantized_outputs(x, scaling, tiled=tiled), *cuda.fused_outputs(
+        x, keep=keep, sums=residual is not None
+    )
 
 
 @torch.library.custom_op("nvfp4::activation_quantize", mutates_args=())
@@ -185,4 +187,4 @@ def _(
     tiled: bool = False,
     keep: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return *quantized_shapes(x, scaling, tiled), cuda.fused_outputs(x, keep=keep, sums=False)[0]
+    return *cuda.quantized_outputs(x, scaling, tiled=tiled), cuda.fused_outputs(x, keep=keep, sums=False)[0]

@@ -151,19 +151,7 @@ def _(
 def _(
     x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec", tiled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return quantized_shapes(x, scaling, tiled)
-
-
-def quantized_shapes(x: Tensor, scaling: str, tiled: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tensors, with nothing in them, of the shapes and dtypes that `quantize_scaled` returns."""
-    lead, k = x.shape[:-1], x.shape[-1]
-    rows = x.numel() // k
-    scales = (-(-rows // 128) * -(-k // 64) * 512,) if tiled else (*lead, k // fmt.BLOCK)
-    return (
-        x.new_empty((*lead, k // 2), dtype=torch.uint8),
-        x.new_empty(scales, dtype=torch.float8_e4m3fn),
-        x.new_empty((*lead, 1) if scaling == "token" else (), dtype=torch.float32),
-    )
+    return cuda.quantized_outputs(x, scaling, tiled=tiled)
 
 
 @torch.library.custom_op("nvfp4::fake_quantize_scaled", mutates_args=())
