@@ -21,7 +21,7 @@ from nvfp4_trt.recipe import DEFAULT_RECIPE, ActivationScaling, Recipe, load_rec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.building import EngineArtifact, Optimize
     from nvfp4_trt.building.spec import PluginForm
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.kernels import Pack
@@ -133,6 +133,7 @@ def build(
     plugin_form: PluginForm = "jit",
     lowered: str | Path | None = None,
     log: str | Path | None = None,
+    optimize: Optimize = "off",
 ) -> EngineArtifact:
     """Lower a portable ONNX file, build an engine from it in a child process, and audit the engine.
 
@@ -152,6 +153,7 @@ def build(
         plugin_form=plugin_form,
         lowered=None if lowered is None else Path(lowered),
         log=None if log is None else Path(log),
+        optimize=optimize,
     )
 
 

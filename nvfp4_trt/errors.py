@@ -181,6 +181,12 @@ class TargetUnsupportedError(Nvfp4Error):
     code = "target-unsupported"
 
 
+class UnknownGpuError(Nvfp4Error):
+    """No figures are known for the GPU that a cost was to be modelled on."""
+
+    code = "gpu-unknown"
+
+
 class FeatureUnsupportedError(Nvfp4Error):
     """The chosen backend, at its installed version, lacks something that was asked for."""
 

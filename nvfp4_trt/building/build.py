@@ -5,28 +5,28 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from nvfp4_trt.atomic import check_writable, output_file, output_folder
-from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
-from nvfp4_trt.building.aot_nodes import use_aot_nodes
+from nvfp4_trt.auditing import Audit, Row  # noqa: TC001 (pydantic needs them at run time)
 from nvfp4_trt.building.backends import Backend, choose_backend
-from nvfp4_trt.building.plugins import LIBRARY, choose_plugin, plugin_gemms
-from nvfp4_trt.building.process import run_build
+from nvfp4_trt.building.plugins import LIBRARY, choose_plugin
 from nvfp4_trt.building.profiles import InputProfile, make_profile, parse_ranges
-from nvfp4_trt.building.spec import BuildSpec
+from nvfp4_trt.building.search import LOG, Candidate, Plan, search
 from nvfp4_trt.building.trtexec import trtexec_line
-from nvfp4_trt.errors import BuildFailedError
-from nvfp4_trt.passes import Lowering, lower, strip_plugin_functions
-from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
+from nvfp4_trt.passes import FORMS, PLAIN, Form, Lowering, lower, strip_plugin_functions
+from nvfp4_trt.portable import LayerScales, layer_scales, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from nvfp4_trt.building.spec import PluginForm, PluginSpec
+
+Optimize = Literal["off", "fast"]
+"""How much is tried for an engine of fewer kernels."""
 
 RECORD_SUFFIX = ".json"
 DEFAULT_TARGET = "sm_120"
@@ -50,6 +50,10 @@ class EngineRecord(BaseModel):
     source_sha256: str
     passes: dict[str, int]
     """Lowering pass → how many places it changed."""
+    form: Form = PLAIN
+    """Form of the lowered graph."""
+    candidates: tuple[Candidate, ...] = ()
+    """Every form that was built, the plain one first."""
     plugin: str = ""
     """The kernel pack whose kernels the plugin layers run; empty where the engine has none."""
     audit: Audit
@@ -108,6 +112,7 @@ def build_engine(
     plugin_form: PluginForm = "jit",
     lowered: Path | None = None,
     log: Path | None = None,
+    optimize: Optimize = "off",
 ) -> EngineArtifact:
     """Lower, build and audit.
 
@@ -125,6 +130,8 @@ def build_engine(
         plugin_form: of the Python plugin: `jit` (the engine needs Python), or `aot` (the engine has the kernels).
         lowered: where to keep the lowered ONNX file, if anywhere.
         log: where to keep TensorRT's log, if anywhere; also kept where the build fails.
+        optimize: `fast` builds each form of the lowered graph and keeps the engine with the fewest kernel
+            launches; `off` builds the plain form.
 
     Raises:
         BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError, PluginsUnsupportedError: the backend
@@ -146,56 +153,52 @@ def build_engine(
     ranges = parse_ranges(dims)
     model, metadata = load(source)
     profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
-    between = interruptions(model, metadata.layers)
     attention = any(node.op_type == "Attention" for node in model.graph)
     scales = layer_scales(model)
-    lowering = lower(model, plugin=with_plugin is not None)
-    if with_plugin is not None:
-        strip_plugin_functions(model)
-        if with_plugin.form == "aot":
-            use_aot_nodes(model)
+    del model
     kept = lowered or output.with_suffix(".trt.onnx")
+    plan = Plan(
+        source=source,
+        backend=chosen,
+        targets=goals,
+        profile=profile,
+        extents={name: given.min for name, given in ranges.items() if given.min == given.max},
+        plugin=with_plugin,
+        allow=tuple(allow),
+    )
     with output_folder(output) as scratch:
         work = scratch / ".work"
         work.mkdir()
-        save(model, work / kept.name)
-        if lowered is not None:
-            save(model, lowered)
-        spec = _spec(chosen, goals, work / kept.name, scratch / output.name, profile, with_plugin)
-        del model
+        form = PLAIN
         try:
-            result = run_build(spec, work)
+            made, candidates = search(plan, FORMS if optimize == "fast" else (PLAIN,), work, kept.name)
+            form = made.form
         finally:
-            if log is not None and spec.log.is_file():
-                with output_file(log) as place:
-                    shutil.copyfile(spec.log, place)
-        rows = _rows(spec)
-        by_plugin = plugin_gemms(with_plugin, lowering.plugin_gemms)
-        audit = audit_engine(
-            rows, metadata.layers, lowering.gemms, lowering.scales, between, allow=allow, plugin=by_plugin
-        )
-        audit.check()
+            _keep(work / form, kept.name, lowered, log)
+        written = scratch / output.name
+        made.spec.engine.rename(written)
         record = EngineRecord(
             engine=output.name,
-            engine_sha256=_sha256(spec.engine),
-            engine_bytes=spec.engine.stat().st_size,
+            engine_sha256=_sha256(written),
+            engine_bytes=written.stat().st_size,
             backend=str(chosen.name),
-            version=result.version,
+            version=made.result.version,
             targets=goals,
-            profile=spec.profile,
-            seconds=round(result.seconds, 3),
+            profile=made.spec.profile,
+            seconds=round(made.result.seconds, 3),
             trtexec=_trtexec(chosen, goals, kept, output, profile, with_plugin, attention=attention),
             recipe=metadata.recipe,
             source_sha256=metadata.source_sha256,
-            passes=lowering.changes,
+            passes=made.lowering.changes,
             plugin="" if with_plugin is None else str(with_plugin.pack),
-            audit=audit,
+            form=made.form,
+            candidates=candidates,
+            audit=made.audit,
             scales=scales,
-            rows=tuple(rows),
+            rows=tuple(made.rows),
         )
         shutil.rmtree(work)
-        written = scratch / f"{output.name}{RECORD_SUFFIX}"
-        written.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        (scratch / f"{output.name}{RECORD_SUFFIX}").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return EngineArtifact(output, record)
 
 
@@ -216,35 +219,16 @@ def _trtexec(
     return trtexec_line(backend.name, targets, model, engine, profile, attention=attention, plugin=library)
 
 
-def _spec(
-    backend: Backend,
-    targets: tuple[str, ...],
-    model: Path,
-    engine: Path,
-    profile: dict[str, InputProfile],
-    plugin: PluginSpec | None,
-) -> BuildSpec:
-    work = model.parent
-    return BuildSpec(
-        backend=backend.name,
-        targets=targets,
-        model=model,
-        engine=engine,
-        record=work / "record.txt",
-        log=work / "tensorrt.log",
-        profile={name: tuple(shapes) for name, shapes in profile.items()},
-        plugin=plugin,
-    )
-
-
-def _rows(spec: BuildSpec) -> list[Row]:
-    try:
-        return parse_record(spec.record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BuildFailedError(
-            f"{spec.backend} gave no layer record, so nothing proves that the engine's GEMMs are FP4",
-            "report the backend's version; --log FILE keeps its log",
-        ) from error
+def _keep(folder: Path, name: str, lowered: Path | None, log: Path | None) -> None:
+    """Copy what a form's folder holds to where the user asked for it, as far as the build came."""
+    if lowered is not None and (folder / name).is_file():
+        with output_folder(lowered) as scratch:
+            for part in (name, f"{name}.data"):
+                if (folder / part).is_file():
+                    shutil.copyfile(folder / part, scratch / part)
+    if log is not None and (folder / LOG).is_file():
+        with output_file(log) as place:
+            shutil.copyfile(folder / LOG, place)
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
 
 if TYPE_CHECKING:
+    from nvfp4_trt.building import Optimize
     from nvfp4_trt.building.spec import PluginForm
 
 
@@ -66,6 +67,13 @@ build.add_command(build_plugin)
     show_default=True,
     help="With --plugin: kernels that Python launches when the engine runs, or kernels inside the engine.",
 )
+@click.option(
+    "--optimize",
+    type=click.Choice(["off", "fast"]),
+    default="off",
+    show_default=True,
+    help="Build each form of the lowered graph, and keep the engine with the fewest kernels.",
+)
 @click.option("--lowered", type=click.Path(path_type=Path), help="Keep the lowered ONNX file here.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
 @output_options
@@ -80,6 +88,7 @@ def engine(
     no_plugin: bool,
     plugin_library: Path | None,
     plugin_form: PluginForm,
+    optimize: Optimize,
     lowered: Path | None,
     log: Path | None,
     as_json: bool,
@@ -107,6 +116,7 @@ def engine(
             plugin_form=plugin_form,
             lowered=lowered,
             log=log,
+            optimize=optimize,
         )
     print_result(
         engine_object(artifact.record, str(artifact.path)),

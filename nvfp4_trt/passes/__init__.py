@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.passes.base import LoweringPass
+from nvfp4_trt.passes.block_quantizers import BlockQuantizers
+from nvfp4_trt.passes.fixed_dims import fix_dims
 from nvfp4_trt.passes.flatten_rows import FlattenRows
+from nvfp4_trt.passes.forms import FORMS, PLAIN, Form
 from nvfp4_trt.passes.fp4_weights import Fp4Weights
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
@@ -24,6 +27,8 @@ from nvfp4_trt.passes.tensorrt_quantizers import TensorRTQuantizers
 from nvfp4_trt.portable import find_sites
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx_ir as ir
 
 PIPELINE: tuple[type[LoweringPass], ...] = (
@@ -75,7 +80,14 @@ class Lowering:
     """`Nvfp4Gemm` node name → the layers that it computes, in the order of its output's columns."""
 
 
-def lower(model: ir.Model, *, plugin: bool = False, portable_rest: bool = False) -> Lowering:
+def lower(
+    model: ir.Model,
+    *,
+    plugin: bool = False,
+    portable_rest: bool = False,
+    form: Form = PLAIN,
+    extents: Mapping[str, int] | None = None,
+) -> Lowering:
     """Run a whole pipeline on a portable model, in place.
 
     Args:
@@ -84,6 +96,9 @@ def lower(model: ir.Model, *, plugin: bool = False, portable_rest: bool = False)
             function bodies for them; TensorRT's parser wants it without (`strip_plugin_functions`).
         portable_rest: with `plugin`, leave what the plugin does not take as it is, so that ONNX Runtime runs
             the whole file: it has no kernels for the FLOAT4E2M1 of TensorRT's form.
+        form: of the graph, where several mean the same.
+        extents: dynamic dimensions that are to have one extent, by name. The form `operator` writes them into the
+            graph; `blocks` needs the number of rows to stay dynamic.
     """
     changes: dict[str, int] = {}
     gemms: dict[str, str] = {}
@@ -91,6 +106,11 @@ def lower(model: ir.Model, *, plugin: bool = False, portable_rest: bool = False)
     pipeline = PLUGIN_PIPELINE if plugin else PIPELINE
     if plugin and portable_rest:
         pipeline = (*PLUGIN_PASSES, PluginBodies)
+    if form == "blocks":
+        before = pipeline.index(TensorRTQuantizers)  # which then finds what BlockQuantizers leaves
+        pipeline = (*pipeline[:before], BlockQuantizers, *pipeline[before:])
+    elif extents:
+        changes["fixed-dims"] = fix_dims(model, extents)
     for kind in pipeline:
         if kind is OuterScale:  # the last moment at which sites and their scales are what they were
             sites = find_sites(model.graph)
@@ -111,14 +131,19 @@ def _plugin_scales(graph: ir.Graph) -> dict[str, str]:
     return found
 
 
-_NAMES = [kind.__name__ for kind in dict.fromkeys((*PIPELINE, *PLUGIN_PIPELINE))]
+_ALL: tuple[type[LoweringPass], ...] = (*PIPELINE, *PLUGIN_PIPELINE, BlockQuantizers)
+_NAMES = [kind.__name__ for kind in dict.fromkeys(_ALL)]
 __all__ = [  # noqa: PLE0604
+    "FORMS",
     "PIPELINE",
+    "PLAIN",
     "PLUGIN_DOMAIN",
     "PLUGIN_PASSES",
     "PLUGIN_PIPELINE",
+    "Form",
     "Lowering",
     "LoweringPass",
+    "fix_dims",
     "lower",
     "strip_plugin_functions",
     *_NAMES,

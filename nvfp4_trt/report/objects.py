@@ -54,6 +54,8 @@ def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
         "floor_bytes": record.audit.floor_bytes,
         "seconds": record.seconds,
         "passes": record.passes,
+        "form": record.form,
+        "candidates": [candidate.model_dump() for candidate in record.candidates],
         "trtexec": record.trtexec,
         "profile": {name: [list(shape) for shape in shapes] for name, shapes in record.profile.items()},
         "layers": [_engine_layer(record, layer) for layer in record.audit.layers],

@@ -56,6 +56,19 @@ def export_summary(artifact: OnnxArtifact, specs: Sequence[str], seed: int) -> l
     ]
 
 
+def _candidates(record: EngineRecord) -> list[tuple[str, str]]:
+    """Return a line for each form that a search built."""
+    if len(record.candidates) < 2:  # noqa: PLR2004
+        return []
+    return [
+        (
+            f"form {each.form}" + (" (chosen)" if each.form == record.form else ""),
+            each.error or f"{each.kernels} kernels, built in {each.seconds:.1f} s",
+        )
+        for each in record.candidates
+    ]
+
+
 def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
     """Return what `build engine` and `inspect` print of an engine."""
     audit = record.audit
@@ -71,6 +84,7 @@ def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
     ratio = audit.weight_bytes / audit.floor_bytes if audit.floor_bytes else 0.0
     lines += [
         ("kernels", str(audit.kernels)),
+        *_candidates(record),
         ("engine", f"{record.engine_bytes:,} bytes"),
         (
             "FP4 weights",

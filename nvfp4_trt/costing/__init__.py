@@ -1,0 +1,20 @@
+"""What an engine costs: kernels, bytes, operations by its layer record; a modelled time on a named GPU."""
+
+from nvfp4_trt.costing.cost import EngineCost, RowCost, cost_engine
+from nvfp4_trt.costing.gpus import GPU, GPUS, find_gpu, gpu_for
+from nvfp4_trt.costing.memory import BuilderMemory, builder_memory
+from nvfp4_trt.costing.shapes import TensorShapes, shapes_at
+
+__all__ = [
+    "GPU",
+    "GPUS",
+    "BuilderMemory",
+    "EngineCost",
+    "RowCost",
+    "TensorShapes",
+    "builder_memory",
+    "cost_engine",
+    "find_gpu",
+    "gpu_for",
+    "shapes_at",
+]
