@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
-import click
 from kernel_counts import BATCH, DTYPES, LAYERS, SCALINGS, SEQUENCE, export
 
 from nvfp4_trt.building import build_engine
@@ -53,7 +53,7 @@ def main() -> None:
                 for shape, dims in SHAPES.items():
                     counts = layer(kind, recipe, options.dtype, dims, Path(folder))
                     found.append({"layer": kind, "scaling": scaling, "shape": shape, **counts})
-                    click.echo(f"{kind}, {scaling}, {shape}: {counts}", err=True)
+                    print(f"{kind}, {scaling}, {shape}: {counts}", file=sys.stderr)
     if options.json:
         print(json.dumps(found, indent=1))
         return

@@ -178,7 +178,7 @@ def _weight_bytes(rows: Sequence[Row]) -> int:
         for row in rows
         if row.reads_fp4_weight or row.is_fp4_gemm  # of an odd N, codes reach the GEMM from another row
         for operand in row.constants
-        if operand.dtype.startswith("FP4") or operand.dtype == "FP8"
+        if operand.is_fp4 or operand.dtype == "FP8"
     }
     return sum(seen.values())
 

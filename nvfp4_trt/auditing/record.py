@@ -23,8 +23,13 @@ BITS = {
     "BF16": 16,
     "Float": 32,
     "Int32": 32,
+    "Int64": 64,
     "Int8": 8,
+    "UInt8": 8,
+    "Bool": 8,
+    "Int4": 4,
 }
+"""Bits of an element, by TensorRT's name of the dtype."""
 
 _ROW = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), (?P<rest>.*)$")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[(.*?)\](?=, (?:Constants|Outputs|TacticName))")
@@ -40,6 +45,11 @@ class Operand(BaseModel):
     """-1 where dynamic."""
     dtype: str
     """TensorRT's name, such as FP4E2M1, FP8, Half, Float."""
+
+    @property
+    def is_fp4(self) -> bool:
+        """Whether its elements are e2m1 codes."""
+        return self.dtype.startswith("FP4")
 
     @property
     def nbytes(self) -> int:
@@ -68,8 +78,8 @@ class Row(BaseModel):
     def is_fp4_gemm(self) -> bool:
         """Whether the row is a GEMM that reads e2m1 codes on both sides."""
         both = (self.inputs, self.constants)
-        constant_weight = all(any(_is_fp4(o) for o in side) for side in both)
-        two_inputs = sum(_is_fp4(o) for o in self.inputs) > 1
+        constant_weight = all(any(o.is_fp4 for o in side) for side in both)
+        two_inputs = sum(o.is_fp4 for o in self.inputs) > 1
         return self.type == "gemm" and (constant_weight or two_inputs)
 
     @property
@@ -80,11 +90,7 @@ class Row(BaseModel):
     @property
     def reads_fp4_weight(self) -> bool:
         """Whether the row reads a constant of e2m1 codes."""
-        return any(_is_fp4(operand) for operand in self.constants)
-
-
-def _is_fp4(operand: Operand) -> bool:
-    return operand.dtype.startswith("FP4")
+        return any(operand.is_fp4 for operand in self.constants)
 
 
 def parse_record(text: str) -> list[Row]:

@@ -14,10 +14,10 @@ from nvfp4_trt.auditing import Audit, Row  # noqa: TC001 (pydantic needs them at
 from nvfp4_trt.building.backends import Backend, choose_backend
 from nvfp4_trt.building.plugins import LIBRARY, choose_plugin
 from nvfp4_trt.building.profiles import InputProfile, make_profile, parse_ranges
-from nvfp4_trt.building.search import LOG, Candidate, Plan, search
+from nvfp4_trt.building.search import LOG, Built, Candidate, Plan, search
 from nvfp4_trt.building.trtexec import trtexec_line
 from nvfp4_trt.passes import FORMS, PLAIN, Form, Lowering, lower, strip_plugin_functions
-from nvfp4_trt.portable import LayerScales, layer_scales, load, save
+from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,10 +155,13 @@ def build_engine(
     profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
     attention = any(node.op_type == "Attention" for node in model.graph)
     scales = layer_scales(model)
+    between = interruptions(model, metadata.layers)
     del model
     kept = lowered or output.with_suffix(".trt.onnx")
     plan = Plan(
         source=source,
+        metadata=metadata,
+        between=between,
         backend=chosen,
         targets=goals,
         profile=profile,
@@ -177,29 +180,41 @@ def build_engine(
             _keep(work / form, kept.name, lowered, log)
         written = scratch / output.name
         made.spec.engine.rename(written)
-        record = EngineRecord(
-            engine=output.name,
-            engine_sha256=_sha256(written),
-            engine_bytes=written.stat().st_size,
-            backend=str(chosen.name),
-            version=made.result.version,
-            targets=goals,
-            profile=made.spec.profile,
-            seconds=round(made.result.seconds, 3),
-            trtexec=_trtexec(chosen, goals, kept, output, profile, with_plugin, attention=attention),
-            recipe=metadata.recipe,
-            source_sha256=metadata.source_sha256,
-            passes=made.lowering.changes,
-            plugin="" if with_plugin is None else str(with_plugin.pack),
-            form=made.form,
-            candidates=candidates,
-            audit=made.audit,
-            scales=scales,
-            rows=tuple(made.rows),
-        )
+        equivalent = _trtexec(chosen, goals, kept, output, profile, with_plugin, attention=attention)
+        record = _record(plan, made, candidates, written, scales, equivalent)
         shutil.rmtree(work)
         (scratch / f"{output.name}{RECORD_SUFFIX}").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return EngineArtifact(output, record)
+
+
+def _record(
+    plan: Plan,
+    made: Built,
+    candidates: tuple[Candidate, ...],
+    engine: Path,
+    scales: dict[str, LayerScales],
+    trtexec: str,
+) -> EngineRecord:
+    return EngineRecord(
+        engine=engine.name,
+        engine_sha256=_sha256(engine),
+        engine_bytes=engine.stat().st_size,
+        backend=str(plan.backend.name),
+        version=made.result.version,
+        targets=plan.targets,
+        profile=made.spec.profile,
+        seconds=round(made.result.seconds, 3),
+        trtexec=trtexec,
+        recipe=plan.metadata.recipe,
+        source_sha256=plan.metadata.source_sha256,
+        passes=made.lowering.changes,
+        form=made.form,
+        candidates=candidates,
+        plugin="" if plan.plugin is None else str(plan.plugin.pack),
+        audit=made.audit,
+        scales=scales,
+        rows=tuple(made.rows),
+    )
 
 
 def _trtexec(

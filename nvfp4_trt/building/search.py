@@ -14,7 +14,7 @@ from nvfp4_trt.building.process import run_build
 from nvfp4_trt.building.spec import BuildResult, BuildSpec
 from nvfp4_trt.errors import BuildCrashedError, BuildFailedError, Fp4LostError, Nvfp4Error, ParseFailedError
 from nvfp4_trt.passes import Form, Lowering, lower, strip_plugin_functions
-from nvfp4_trt.portable import interruptions, load, save
+from nvfp4_trt.portable import load, save
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.building.backends import Backend
     from nvfp4_trt.building.profiles import InputProfile
     from nvfp4_trt.building.spec import PluginSpec
+    from nvfp4_trt.portable import Metadata
 
 LOG = "tensorrt.log"
 
@@ -47,6 +48,10 @@ class Plan:
     """What all forms of a build have in common."""
 
     source: Path
+    metadata: Metadata
+    """Of the source."""
+    between: Mapping[str, str]
+    """Layer → what stands between its dequantized weight and a MatMul."""
     backend: Backend
     targets: tuple[str, ...]
     profile: Mapping[str, InputProfile]
@@ -111,8 +116,7 @@ def build_form(plan: Plan, form: Form, lowered: Path) -> Built:
     Raises:
         BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError: TensorRT failed, or lost FP4.
     """
-    model, metadata = load(plan.source)
-    between = interruptions(model, metadata.layers)
+    model, _ = load(plan.source)  # each form anew: lowering changes the graph in place
     lowering = lower(model, plugin=plan.plugin is not None, form=form, extents=plan.extents)
     if plan.plugin is not None:
         strip_plugin_functions(model)
@@ -134,7 +138,13 @@ def build_form(plan: Plan, form: Form, lowered: Path) -> Built:
     rows = _rows(spec)
     by_plugin = plugin_gemms(plan.plugin, lowering.plugin_gemms)
     audit = audit_engine(
-        rows, metadata.layers, lowering.gemms, lowering.scales, between, allow=plan.allow, plugin=by_plugin
+        rows,
+        plan.metadata.layers,
+        lowering.gemms,
+        lowering.scales,
+        plan.between,
+        allow=plan.allow,
+        plugin=by_plugin,
     )
     audit.check()
     return Built(form, spec, lowering, result, rows, audit)

@@ -78,6 +78,7 @@ build.add_command(build_plugin)
 @click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
 @output_options
 def engine(
+    *,
     model: Path,
     output: Path,
     backend: str | None,

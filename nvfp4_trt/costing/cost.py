@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from nvfp4_trt.auditing.record import BITS
 from nvfp4_trt.costing.operands import find_extents
-from nvfp4_trt.costing.traffic import PRECISIONS, WIDTHS, multiplies, row_flops, row_traffic
+from nvfp4_trt.costing.traffic import PRECISIONS, multiplies, row_flops, row_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ def cost_engine(rows: Sequence[Row], gpu: GPU, shapes: TensorShapes) -> EngineCo
         bytes=read + written,
         flops={name: flops[name] for name in PRECISIONS if flops[name]},
         microseconds=sum(cost.microseconds for cost in costs),
-        unresolved=sum(not extents.of(o).known or o.dtype not in WIDTHS for o in operands),
+        unresolved=sum(not extents.of(o).known or o.dtype not in BITS for o in operands),
         operands=len(operands),
         rows=costs,
     )

@@ -16,6 +16,9 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from nvfp4_trt.passes.trt_functions import TRT_QUANTIZE
+from nvfp4_trt.portable import BLOCK
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
 
 _KEPT_ELEMENTS = 64
 """Values of tensors up to this size are followed: shapes, axes and the like."""
-_QUANTIZE = "TRT_FP4DynamicQuantize"
-_BLOCK = 16
 _ARITHMETIC = frozenset(
     {
         *("Shape", "Size", "Constant", "ConstantOfShape", "Range", "Identity", "Cast"),
@@ -94,7 +95,7 @@ class Inference:
 
     def _infer(self, node: ir.Node) -> None:
         """Infer a node's outputs; they stay unknown where ONNX has no rule for it or an input is unknown."""
-        if node.op_type == _QUANTIZE:
+        if node.op_type == TRT_QUANTIZE:
             self._infer_quantizer(node)
         elif onnx.defs.has(node.op_type, node.domain):
             schema = onnx.defs.get_schema(node.op_type, self._versions.get(node.domain) or 1, node.domain)
@@ -117,7 +118,7 @@ class Inference:
             return
         codes, scales = node.outputs[0].name or "", node.outputs[1].name or ""
         self._add(codes, ir.DataType.FLOAT4E2M1, dims)
-        self._add(scales, ir.DataType.FLOAT8E4M3FN, (*dims[:-1], -(-dims[-1] // _BLOCK)))
+        self._add(scales, ir.DataType.FLOAT8E4M3FN, (*dims[:-1], -(-dims[-1] // BLOCK)))
 
     def _fall_back(self, value: ir.Value) -> None:
         """Take the shape that the model states, its named dimensions replaced, where inference found none."""
@@ -172,7 +173,3 @@ def other_inputs(model: ir.Model, inputs: Mapping[str, Shape]) -> dict[str, Shap
 
 def _other(extent: int) -> int:
     return extent - 1 if extent > 2 else extent + 2  # noqa: PLR2004
-
-
-def _proto(value: np.ndarray[Any, Any]) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(value)

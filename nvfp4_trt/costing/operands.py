@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.costing.fitting import DYNAMIC, Sized, fill, reshaped, same_rank, settled, transposed, volumes
+from nvfp4_trt.portable import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -205,8 +206,8 @@ def _scale_columns(operand: Operand, extent: Extent) -> int:
     """Return how many block scales a row of an operand has; 0 where it is neither codes nor scales."""
     if len(extent.dims) < _MATRIX or _is_tiled(operand):
         return 0
-    if operand.dtype.startswith("FP4"):
-        return extent.dims[-1] // 16
+    if operand.is_fp4:
+        return extent.dims[-1] // BLOCK
     return extent.dims[-1] if operand.dtype == "FP8" else 0
 
 

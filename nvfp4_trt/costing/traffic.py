@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.auditing.record import BITS
+from nvfp4_trt.portable import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.costing.operands import Extents
     from nvfp4_trt.costing.shapes import TensorShapes
 
-WIDTHS = {**BITS, "Int64": 64, "UInt8": 8, "Bool": 8, "Int4": 4}
-"""Bits of an element, by TensorRT's name of the dtype."""
 PRECISIONS = ("fp4", "fp8", "fp16", "fp32")
 """From narrow to wide."""
 _PRECISION = {"FP4E2M1": "fp4", "FP4": "fp4", "FP8": "fp8", "Int8": "fp8", "Half": "fp16", "BFloat16": "fp16"}
@@ -26,7 +25,6 @@ _PRODUCT = re.compile(r"gemm|gemv|mha", re.IGNORECASE)
 _PRODUCTS = {"gemm", "runtime_fusion"}
 """Types of rows that do; the second one is what becomes of a GEMM with an odd number of columns."""
 _MOVES_NOTHING = {"wait", "signal", "reshape"}
-_BLOCK = 16
 _MATRIX = 2
 
 
@@ -56,13 +54,13 @@ def _taken(operand: Operand, elements: int, lookups: Sequence[tuple[tuple[int, .
     for table, count in lookups:
         if elements == math.prod(table):
             taken = min(taken, count)
-        elif operand.dtype == "FP8" and elements * _BLOCK == math.prod(table):
-            taken = min(taken, count // _BLOCK)
+        elif operand.dtype == "FP8" and elements * BLOCK == math.prod(table):
+            taken = min(taken, count // BLOCK)
     return taken
 
 
 def _nbytes(dtype: str, elements: int) -> int:
-    return -(-elements * WIDTHS.get(dtype, 32) // 8)
+    return -(-elements * BITS.get(dtype, 32) // 8)
 
 
 def multiplies(row: Row) -> bool:
@@ -100,7 +98,7 @@ def _sides(row: Row) -> list[Operand]:
     matrices = [o for o in (*row.inputs, *row.constants) if len(o.dims) >= _MATRIX]
     left = matrices[:1]
     others = [o for o in (*row.constants, *row.inputs[1:]) if len(o.dims) >= _MATRIX]
-    fp4 = [o for o in others if o.dtype.startswith("FP4")]
+    fp4 = [o for o in others if o.is_fp4]
     return [*left, *(fp4 or others)[:1]]
 
 

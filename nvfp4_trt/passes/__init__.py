@@ -107,8 +107,9 @@ def lower(
     if plugin and portable_rest:
         pipeline = (*PLUGIN_PASSES, PluginBodies)
     if form == "blocks":
-        before = pipeline.index(TensorRTQuantizers)  # which then finds what BlockQuantizers leaves
-        pipeline = (*pipeline[:before], BlockQuantizers, *pipeline[before:])
+        # In front of TensorRTQuantizers, which then finds what it leaves.
+        both = (BlockQuantizers, TensorRTQuantizers)
+        pipeline = tuple(each for kind in pipeline for each in (both if kind is TensorRTQuantizers else (kind,)))
     elif extents:
         changes["fixed-dims"] = fix_dims(model, extents)
     for kind in pipeline:

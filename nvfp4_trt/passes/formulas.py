@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nvfp4_trt.passes.graph import array_of
 from nvfp4_trt.passes.plugin_nodes import same_shape
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ class Piece(NamedTuple):
         """Compute the piece in fp64 for the source `x`."""
         known: dict[ir.Value, Array] = {self.source: x}
         for node in reversed(self.nodes):
-            given = [_number(value) if value.const_value is not None else known[value] for value in operands(node)]
+            given = [
+                array_of(value).astype(np.float64) if value.const_value is not None else known[value]
+                for value in operands(node)
+            ]
             known[node.outputs[0]] = _mean(*given) if node.op_type == "ReduceMean" else _apply(node, given)
         return known[self.nodes[0].outputs[0]]
 
@@ -122,12 +126,6 @@ def _is_row_mean(node: ir.Node) -> bool:
     if x is None or x.shape is None or axes is None or axes.const_value is None:
         return False
     return [int(axis) % len(x.shape) for axis in axes.const_value.numpy().reshape(-1)] == [len(x.shape) - 1]
-
-
-def _number(value: ir.Value) -> Array:
-    if value.const_value is None:
-        raise ValueError(f"{value.name} is not a constant")
-    return value.const_value.numpy().astype(np.float64)
 
 
 def _mean(x: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import Builder, array_of, dequantize_blocks, remove_unused, replace_uses
 from nvfp4_trt.portable import is_ours
 
 if TYPE_CHECKING:
@@ -51,18 +51,12 @@ def _replace(graph: ir.Graph, node: ir.Node, converted: Mapping[str, ir.Value]) 
     build = Builder(graph, node.name or name, before=node)
     steps = build.node("DequantizeLinear", [block_scale, scale], "scales").outputs[0]
     steps.type, steps.shape = ir.TensorType(ir.DataType.FLOAT), block_scale.shape if block_scale else None
-    values = build.node(
-        "DequantizeLinear", [weight, steps], "values", attributes={"axis": -1, "block_size": 16}
-    ).outputs[0]
-    values.type, values.shape = ir.TensorType(ir.DataType.FLOAT), weight.shape
-    replace_uses(graph, out, build.cast(values, out.dtype or ir.DataType.FLOAT, "cast"))
+    replace_uses(graph, out, dequantize_blocks(build, weight, steps, out))
     remove_unused(graph, [node])
 
 
 def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
-    if packed.const_value is None:
-        raise ValueError(f"{packed.name} holds no data")
-    data = packed.const_value.numpy()
+    data = array_of(packed)
     shape = ir.Shape((*data.shape[:-1], data.shape[-1] * 2))
     tensor = ir.PackedTensor(
         np.ascontiguousarray(data).reshape(-1), ir.DataType.FLOAT4E2M1, shape=shape, name=name

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from nvfp4_trt.portable import BLOCK
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+ALONG_K = {"axis": -1, "block_size": BLOCK}
+"""Attributes of QuantizeLinear and DequantizeLinear with a scale for each block of K."""
 
 
 def constant(graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ir.Value:
@@ -24,6 +31,17 @@ def constant(graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.d
 def scalar(graph: ir.Graph, number: float, *, label: str) -> ir.Value:
     """Return an fp32 scalar initializer named after what it is for."""
     return constant(graph, f"nvfp4.{label}", np.array(number, dtype=np.float32))
+
+
+def array_of(value: ir.Value | None) -> NDArray[np.generic]:
+    """Return the data of an initializer.
+
+    Raises:
+        ValueError: the value is not a constant.
+    """
+    if value is None or value.const_value is None:
+        raise ValueError(f"{value and value.name} is not in the file")
+    return value.const_value.numpy()
 
 
 class Builder:
@@ -71,6 +89,20 @@ class Builder:
         made = self.node("Cast", [value], label, attributes={"to": int(to)}).outputs[0]
         made.type, made.shape = ir.TensorType(to), value.shape
         return made
+
+
+def dequantize_blocks(build: Builder, codes: ir.Value, steps: ir.Value, like: ir.Value) -> ir.Value:
+    """Return the numbers of FLOAT4E2M1 codes, in the dtype of `like`.
+
+    Args:
+        build: where the nodes go.
+        codes: `[..., K]`.
+        steps: fp32 `[..., K / 16]`: block scales times the per-tensor scale.
+        like: what the numbers take the place of.
+    """
+    values = build.node("DequantizeLinear", [codes, steps], "values", attributes=ALONG_K).outputs[0]
+    values.type, values.shape = ir.TensorType(ir.DataType.FLOAT), codes.shape
+    return build.cast(values, like.dtype or ir.DataType.FLOAT, "cast")
 
 
 def remove_unused(graph: ir.Graph, nodes: Sequence[ir.Node | None]) -> None:

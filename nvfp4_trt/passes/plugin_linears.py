@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, constant, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import Builder, array_of, constant, remove_unused, replace_uses
 from nvfp4_trt.passes.plugin_nodes import (
     FLOATS,
     GEMM,
     PLUGIN_DOMAIN,
     Quantizer,
-    array_of,
     forget,
     gemm_attributes,
     insert_quantizer,

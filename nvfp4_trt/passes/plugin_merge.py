@@ -8,11 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, constant, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import Builder, array_of, constant, remove_unused, replace_uses
 from nvfp4_trt.passes.plugin_nodes import (
     GEMM,
     PLUGIN_DOMAIN,
-    array_of,
     forget,
     gemm_attributes,
     is_plugin,

@@ -19,8 +19,6 @@ from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
 
 PLUGIN_DOMAIN = "nvfp4.plugin"
 PLUGIN_VERSION = 1
@@ -40,17 +38,6 @@ def is_plugin(node: ir.Node | None, kind: str | None = None) -> bool:
 def is_used(value: ir.Value, *, beside: ir.Node | None = None) -> bool:
     """Return whether a value is a graph output, or read by a node other than `beside`."""
     return value.is_graph_output() or any(user is not beside for user, _ in value.uses())
-
-
-def array_of(value: ir.Value | None) -> NDArray[np.generic]:
-    """Return the data of an initializer.
-
-    Raises:
-        ValueError: the value is not a constant.
-    """
-    if value is None or value.const_value is None:
-        raise ValueError(f"{value and value.name} is not in the file")
-    return value.const_value.numpy()
 
 
 def forget(graph: ir.Graph, values: Iterable[ir.Value | None]) -> None:

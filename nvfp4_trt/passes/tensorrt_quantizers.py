@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import ALONG_K, Builder, dequantize_blocks, remove_unused, replace_uses
 from nvfp4_trt.passes.trt_functions import TRT_DOMAIN, TRT_QUANTIZE, trt_functions
 from nvfp4_trt.portable import is_ours
 
@@ -45,7 +45,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         TRT_QUANTIZE,
         [x, scale],
         "quantize",
-        attributes={"axis": -1, "block_size": 16, "scale_type": _E4M3},
+        attributes={**ALONG_K, "scale_type": _E4M3},
         domain=TRT_DOMAIN,
         outputs=2,
     )
@@ -58,9 +58,5 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         build = Builder(graph, user.name or "dequantize", before=user)
         wide = build.node("DequantizeLinear", [steps, scale], "scales").outputs[0]
         wide.type, wide.shape = ir.TensorType(ir.DataType.FLOAT), block_scale.shape
-        values = build.node(
-            "DequantizeLinear", [codes, wide], "values", attributes={"axis": -1, "block_size": 16}
-        ).outputs[0]
-        values.type, values.shape = ir.TensorType(ir.DataType.FLOAT), x.shape
-        replace_uses(graph, out, build.cast(values, out.dtype or ir.DataType.FLOAT, "cast"))
+        replace_uses(graph, out, dequantize_blocks(build, codes, wide, out))
     remove_unused(graph, [*dequantizers, node])

@@ -1,13 +1,22 @@
 """The portable ONNX file: its operators and their bodies, its metadata, reading and writing; without torch."""
 
 from nvfp4_trt.portable.files import load, save
-from nvfp4_trt.portable.functions import DOMAIN, OPSET, VERSION, decode_table, e2m1_values, portable_functions
+from nvfp4_trt.portable.functions import (
+    BLOCK,
+    DOMAIN,
+    OPSET,
+    VERSION,
+    decode_table,
+    e2m1_values,
+    portable_functions,
+)
 from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
 from nvfp4_trt.portable.sites import PACKED_SUFFIX, Site, find_sites, interruptions, is_ours, layer_name
 from nvfp4_trt.portable.swizzle import swizzle_bytes, unswizzle_bytes
 from nvfp4_trt.portable.weights import LayerScales, layer_scales
 
 __all__ = [
+    "BLOCK",
     "DOMAIN",
     "OPSET",
     "PACKED_SUFFIX",

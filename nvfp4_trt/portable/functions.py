@@ -31,6 +31,8 @@ from onnx import helper, numpy_helper
 DOMAIN = "nvfp4"
 VERSION = 1
 OPSET = 23
+BLOCK = 16
+"""Elements along K that share a block scale."""
 
 ARITHMETIC = {"reciprocal": 0, "product": 1, "global": 2}
 """The value of the attribute `arithmetic` for each order of operations, by `format.Arithmetic`'s values."""

@@ -4,7 +4,7 @@ That order is inputs, numbers, outputs, and nothing behind: no workspace, so tha
 outputs of one element each take the place of the two scratch pointers that Triton puts at the end. For the same
 reason every tile has the loop without descriptors, on every GPU: there is no memory to write them to.
 """
-# ruff: noqa: ANN001, ANN201, INP001, N803
+# ruff: noqa: ANN001, ANN201, INP001, N803, PLR0917
 
 from __future__ import annotations
 

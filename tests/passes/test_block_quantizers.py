@@ -1,5 +1,4 @@
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from both_sides import CASES, Run, assert_leaves_alone, error, evaluate, prefix
@@ -8,29 +7,7 @@ from nvfp4_trt.passes import BlockQuantizers, TensorRTQuantizers, lower
 from nvfp4_trt.passes.trt_functions import TRT_QUANTIZE
 from nvfp4_trt.portable import is_ours, load
 
-BOUND = {"float32": 2**-20, "float16": 0.12, "bfloat16": 0.15}
-"""Largest difference of any output, as a share of its largest value; see test_pipeline.py for the 16-bit ones."""
 W4A4 = [case for case in CASES if case[1] != "w4a16"]
-
-
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_meaning_is_that_of_the_portable_file(portable, case):
-    exported = portable(*case)
-    model, _ = load(exported.path)
-    before = evaluate(model, exported.feeds)
-    lower(model, form="blocks")
-    after = evaluate(model, exported.feeds)
-    assert {name: (a.dtype, a.shape) for name, a in before.items()} == {
-        name: (a.dtype, a.shape) for name, a in after.items()
-    }
-    assert error(Run(0, before, after, model)) < BOUND[case[2]]
-
-
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_the_full_check_passes(portable, case):
-    model, _ = load(portable(*case).path)
-    lower(model, form="blocks")
-    onnx.checker.check_model(ir.to_proto(model), full_check=True)
 
 
 @pytest.mark.parametrize("case", W4A4, ids="-".join)
@@ -59,7 +36,7 @@ def test_a_block_far_below_its_rows_amax(portable, size):
     lower(model, form="blocks")
     after = evaluate(model, {key: x})
     assert all(np.isfinite(array).all() for array in after.values())
-    assert error(Run(0, before, after, model)) < BOUND["float32"]
+    assert error(Run(0, before, after, model)) < 2**-20
 
 
 def test_rank_3_is_left_to_tensorrts_operator(portable):

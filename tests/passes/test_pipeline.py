@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from both_sides import CASES, Run, error, evaluate
 
-from nvfp4_trt.passes import PIPELINE, lower
+from nvfp4_trt.passes import FORMS, PIPELINE, lower
 from nvfp4_trt.portable import find_sites, load
 
 BOUND = {"float32": 2**-20, "float16": 0.12, "bfloat16": 0.15}
@@ -14,12 +14,13 @@ BOUND = {"float32": 2**-20, "float16": 0.12, "bfloat16": 0.15}
 codes follow."""
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_lowered_means_what_portable_means(portable, case):
+def test_lowered_means_what_portable_means(portable, case, form):
     exported = portable(*case)
     model, _ = load(exported.path)
     before = evaluate(model, exported.feeds)
-    lower(model)
+    lower(model, form=form)
     after = evaluate(model, exported.feeds)
     assert list(before) == list(after)
     for name, array in before.items():
@@ -27,10 +28,11 @@ def test_lowered_means_what_portable_means(portable, case):
     assert error(Run(0, before, after, model)) < BOUND[case[2]]
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_lowered_passes_the_full_check(portable, case):
+def test_lowered_passes_the_full_check(portable, case, form):
     model, _ = load(portable(*case).path)
-    lower(model)
+    lower(model, form=form)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
 
 

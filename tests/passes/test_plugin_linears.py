@@ -10,7 +10,8 @@ from torch import nn
 
 import nvfp4_trt
 from nvfp4_trt.passes import PluginBodies, PluginLinears, lower
-from nvfp4_trt.passes.plugin_nodes import array_of, layers_of
+from nvfp4_trt.passes.graph import array_of
+from nvfp4_trt.passes.plugin_nodes import layers_of
 from nvfp4_trt.plugin.fields import FIELDS
 from nvfp4_trt.portable import find_sites, load, unswizzle_bytes
 

@@ -5,7 +5,8 @@ import pytest
 from plugin_sides import gemms, on_onnxruntime, until
 
 from nvfp4_trt.passes import PluginBodies, PluginLinears, PluginMerge
-from nvfp4_trt.passes.plugin_nodes import array_of, layers_of
+from nvfp4_trt.passes.graph import array_of
+from nvfp4_trt.passes.plugin_nodes import layers_of
 from nvfp4_trt.portable import find_sites, unswizzle_bytes
 
 
