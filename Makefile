@@ -39,6 +39,7 @@ test: $(STAMP)
 # The C++ plugin, for full TensorRT: its headers are in no package, so say where they are.
 plugin: $(STAMP)
 	@test -n "$(TENSORRT_INCLUDE)" || { echo "make plugin TENSORRT_INCLUDE=folder of NvInferRuntime.h"; exit 2; }
+	mkdir -p build
 	$(BIN)/nvfp4-trt build plugin -o build/nvfp4_plugin/ --force
 	cmake -S plugins/tensorrt -B build/plugin -DTENSORRT_INCLUDE=$(TENSORRT_INCLUDE) -DNVFP4_PACK=$(CURDIR)/build/nvfp4_plugin
 	cmake --build build/plugin
