@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 help:
 	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
 	@echo "make test    the whole test suite, two workers"
-	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h)"
+	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h, CUDA_INCLUDE=folder of cuda.h)"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make clean   remove $(VENV), out/ and caches"
 	@echo "PYTHON=python3.12 make test    choose the interpreter that makes $(VENV)"
@@ -41,7 +41,8 @@ plugin: $(STAMP)
 	@test -n "$(TENSORRT_INCLUDE)" || { echo "make plugin TENSORRT_INCLUDE=folder of NvInferRuntime.h"; exit 2; }
 	mkdir -p build
 	$(BIN)/nvfp4-trt build plugin -o build/nvfp4_plugin/ --force
-	cmake -S plugins/tensorrt -B build/plugin -DTENSORRT_INCLUDE=$(TENSORRT_INCLUDE) -DNVFP4_PACK=$(CURDIR)/build/nvfp4_plugin
+	cmake -S plugins/tensorrt -B build/plugin -DTENSORRT_INCLUDE=$(TENSORRT_INCLUDE) \
+		-DNVFP4_PACK=$(CURDIR)/build/nvfp4_plugin $(if $(CUDA_INCLUDE),-DCUDA_INCLUDE=$(CUDA_INCLUDE))
 	cmake --build build/plugin
 
 lint: $(STAMP)
