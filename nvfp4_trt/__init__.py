@@ -9,18 +9,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvfp4_trt.api import build, build_plugin, compare, export, quantize
+    from nvfp4_trt.api import build, build_plugin, compare, export, pack, quantize
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.quantization import QuantizedModel
+    from nvfp4_trt.quantization.packed_files import PackedFile
     from nvfp4_trt.recipe import RECIPES, Recipe
 
 _HOMES = {
     "quantize": "nvfp4_trt.api",
     "export": "nvfp4_trt.api",
+    "pack": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
@@ -29,6 +31,7 @@ _HOMES = {
     "EngineArtifact": "nvfp4_trt.building",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
+    "PackedFile": "nvfp4_trt.quantization.packed_files",
     "QuantizedModel": "nvfp4_trt.quantization",
     "RECIPES": "nvfp4_trt.recipe",
     "Recipe": "nvfp4_trt.recipe",
@@ -41,12 +44,14 @@ __all__ = [
     "EngineArtifact",
     "Nvfp4Error",
     "OnnxArtifact",
+    "PackedFile",
     "QuantizedModel",
     "Recipe",
     "build",
     "build_plugin",
     "compare",
     "export",
+    "pack",
     "quantize",
 ]
 

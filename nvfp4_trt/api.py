@@ -1,4 +1,4 @@
-"""The public functions: quantize, export, build, build_plugin, compare."""
+"""The public functions: quantize, export, pack, build, build_plugin, compare."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
 from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
-from nvfp4_trt.loading import Inputs, LoadedModel, check_fits, load_inputs, load_model
+from nvfp4_trt.loading import Inputs, LoadedModel, Spill, check_fits, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
-from nvfp4_trt.recipe import DEFAULT_RECIPE, ActivationScaling, Recipe, load_recipe
+from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
+from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Source = str | Path | nn.Module
     GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
-__all__ = ["build", "build_plugin", "compare", "export", "quantize"]
+__all__ = ["build", "build_plugin", "compare", "export", "pack", "quantize"]
 
 
 def quantize(
@@ -105,19 +106,35 @@ def export(
     path = Path(output)
     check_writable(path)
     chosen = _with_patterns(load_recipe(recipe), only, exclude)
-    with _modes_kept(model):
-        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
+    with _modes_kept(model), Spill(path) as spill:
+        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
-        module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
+        copy = isinstance(model, nn.Module)
+        module, batches = _cast(loaded.module, given.batches, dtype, copy=copy, spill=spill)
         check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
-        static = chosen.activations.scaling is ActivationScaling.STATIC
-        quantized = quantize(
+        quantized = quantize_module(
             module,
             chosen,
-            inputs=batches if static else None,
-            inplace=module is not loaded.module or not isinstance(model, nn.Module),
+            calibrate=lambda root, names: input_amaxes(root, names, batches),
+            inplace=module is not loaded.module or not copy,
+            spill=spill,
         )
-        return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.sha256)
+        return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+
+
+def pack(
+    source: str | Path,
+    output: str | Path,
+    *,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    rule: str = "spec",
+) -> PackedFile:
+    """Pack the weights of a safetensors file into NVFP4, and copy its other tensors.
+
+    Args: and raises: see `nvfp4_trt.quantization.packed_files.pack_file`.
+    """
+    return pack_file(Path(source), Path(output), only=only, exclude=exclude, rule=RuleName(rule))
 
 
 def build(
@@ -275,14 +292,21 @@ def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed
 
 
 def _cast(
-    module: nn.Module, batches: Sequence[Batch], dtype: str | torch.dtype | None, *, copy: bool
+    module: nn.Module,
+    batches: Sequence[Batch],
+    dtype: str | torch.dtype | None,
+    *,
+    copy: bool,
+    spill: Spill | None = None,
 ) -> tuple[nn.Module, tuple[Batch, ...]]:
     if dtype is None:
         return module, tuple(batches)
     import copy as copying
 
     wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-    changed = (copying.deepcopy(module) if copy else module).to(wanted)
-    return changed, tuple(
+    changed = copying.deepcopy(module) if copy else module
+    if spill is not None:
+        spill.cast_module(changed, wanted)
+    return changed.to(wanted), tuple(
         {name: t.to(wanted) if t.is_floating_point() else t for name, t in batch.items()} for batch in batches
     )

@@ -25,7 +25,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputUnwritableError: the folder is missing or read-only, or the path is itself a folder.
     """
-    with _as_our_errors(path):
+    with as_our_errors(path):
         _check_folder(path)
 
 
@@ -59,10 +59,10 @@ def output_folder(path: Path) -> Iterator[Path]:
         DiskFullError: the disk filled up while writing.
     """
     check_writable(path)
-    with _as_our_errors(path):
+    with as_our_errors(path):
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        with _as_our_errors(path):
+        with as_our_errors(path):
             yield scratch
             for made in sorted(scratch.iterdir(), key=lambda p: p.name == path.name):
                 made.replace(path.parent / made.name)
@@ -82,14 +82,14 @@ def output_tree(path: Path) -> Iterator[Path]:
     """
     if path.name in {"", ".."}:
         raise OutputUnwritableError(f"{path} cannot be made anew", "name a folder in it with -o")
-    with _as_our_errors(path):
+    with as_our_errors(path):
         _check_parent(path)
         if path.exists() and not path.is_dir():
             raise OutputUnwritableError(f"{path} is a file, and a folder goes there", "choose another with -o")
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     new, old = scratch / "new", scratch / "old"
     try:
-        with _as_our_errors(path):
+        with as_our_errors(path):
             new.mkdir()
             yield new
             if path.exists():
@@ -117,7 +117,13 @@ def output_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _as_our_errors(path: Path) -> Iterator[None]:
+def as_our_errors(path: Path) -> Iterator[None]:
+    """Tell what the system says while `path`, or a scratch file for it, is written.
+
+    Raises:
+        OutputUnwritableError: it may not be written.
+        DiskFullError: the disk filled up.
+    """
     try:
         yield
     except OSError as error:

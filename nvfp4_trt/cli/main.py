@@ -18,6 +18,7 @@ from nvfp4_trt.cli.export import export
 from nvfp4_trt.cli.inspect import inspect
 from nvfp4_trt.cli.lower import lower
 from nvfp4_trt.cli.output import print_error
+from nvfp4_trt.cli.pack import pack
 from nvfp4_trt.cli.recipes import recipes
 from nvfp4_trt.errors import ENVIRONMENT_LACKS, USER_MISTAKE, Nvfp4Error
 
@@ -31,7 +32,7 @@ def cli() -> None:
     """From a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited at each step."""
 
 
-for _command in (export, build, inspect, compare, lower, recipes):
+for _command in (export, pack, build, inspect, compare, lower, recipes):
     cli.add_command(_command)
 
 

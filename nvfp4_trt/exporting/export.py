@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.exporting.dynamic import dynamic_axes, traceable
 from nvfp4_trt.exporting.finish import finish
+from nvfp4_trt.exporting.stored import refer_to_files
 from nvfp4_trt.exporting.trace import trace
 from nvfp4_trt.portable import Metadata, package_versions, save
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from nvfp4_trt.layers import Layer
@@ -33,7 +34,12 @@ class OnnxArtifact:
 
 
 def export_module(
-    quantized: QuantizedModel, batch: Batch, path: Path, *, dynamic: Sequence[str] = (), source_sha256: str
+    quantized: QuantizedModel,
+    batch: Batch,
+    path: Path,
+    *,
+    dynamic: Sequence[str] = (),
+    source_sha256: str | Callable[[], str],
 ) -> OnnxArtifact:
     """Export a quantized module.
 
@@ -42,12 +48,13 @@ def export_module(
         batch: example inputs by the forward's parameter names.
         path: the file to write; it appears whole or not at all.
         dynamic: dynamic dimensions, see `dynamic_axes`.
-        source_sha256: hash of what the model was loaded from.
+        source_sha256: hash of what the model was loaded from, or what waits for it.
 
     Raises:
         InputSpecError, InputsMismatchError: a dynamic dimension or the batch does not fit the model.
         ExportFailedError: torch's exporter refused the model.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
+        FileTruncatedError: a file with weights became shorter meanwhile.
     """
     axes = dynamic_axes(dynamic, batch)
     traced_with = traceable(batch, axes)
@@ -57,10 +64,11 @@ def export_module(
         recipe=quantized.recipe.model_dump(mode="json"),
         layers=quantized.layers,
         scale_rule=str(quantized.recipe.weights.rule),
-        source_sha256=source_sha256,
+        source_sha256=source_sha256 if isinstance(source_sha256, str) else source_sha256(),
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
     )
     finish(traced.model, metadata, traced.output_names)
+    refer_to_files(traced.model)
     save(traced.model, path)
     return OnnxArtifact(path, metadata)

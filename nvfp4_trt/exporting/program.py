@@ -7,6 +7,7 @@ trivial operators only, which are replaced here one by one.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.export import ExportedProgram
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch.fx import Node
+    from torch.fx import Graph, Node
 
     Simplify = Callable[[Node], bool]
 
@@ -40,7 +41,7 @@ def undecomposed(program: ExportedProgram) -> ExportedProgram | None:
         return None
     copied = ExportedProgram(
         root=program.graph_module,
-        graph=program.graph,  # copied by the constructor
+        graph=_copied(program.graph),
         graph_signature=program.graph_signature,
         state_dict=program.state_dict,
         range_constraints=program.range_constraints,
@@ -55,6 +56,14 @@ def undecomposed(program: ExportedProgram) -> ExportedProgram | None:
             simplify(node)
     copied.graph_module.recompile()
     copied.__class__ = Undecomposed
+    return copied
+
+
+def _copied(graph: Graph) -> Graph:
+    """Return a graph with the same nodes under the same names; they share what their `meta` holds."""
+    copied = copy.deepcopy(graph)
+    for old, new in zip(graph.nodes, copied.nodes, strict=True):
+        new.name = old.name  # a copy renames what is also the name of a Python function, such as `input`
     return copied
 
 

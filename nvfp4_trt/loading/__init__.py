@@ -5,6 +5,7 @@ from nvfp4_trt.loading.inputs import Inputs, check_runs, load_inputs
 from nvfp4_trt.loading.loaded import Batch, ForwardNames, LoadedModel, SourceKind, forward_names
 from nvfp4_trt.loading.loader import load_model
 from nvfp4_trt.loading.outputs import flatten_outputs
+from nvfp4_trt.loading.spill import Spill
 
 __all__ = [
     "Batch",
@@ -12,6 +13,7 @@ __all__ = [
     "Inputs",
     "LoadedModel",
     "SourceKind",
+    "Spill",
     "check_fits",
     "check_runs",
     "flatten_outputs",

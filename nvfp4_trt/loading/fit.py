@@ -9,6 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nvfp4_trt.loading.inputs import check_runs
+from nvfp4_trt.loading.stored import releasing
 
 if TYPE_CHECKING:
     from nvfp4_trt.loading.loaded import Batch
@@ -36,7 +37,8 @@ def check_fits(module: nn.Module, batch: Batch) -> None:
         for handle in handles:
             handle.remove()
     if misfit:
-        check_runs(module, batch)
+        with releasing(module):
+            check_runs(module, batch)
 
 
 def _check_dtype(layer: nn.Module, args: tuple[Any, ...]) -> None:

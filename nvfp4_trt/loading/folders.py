@@ -16,6 +16,7 @@ from nvfp4_trt.errors import (
     WrongKindError,
 )
 from nvfp4_trt.loading.factories import first_line
+from nvfp4_trt.loading.safetensors_files import map_tensors
 from nvfp4_trt.loading.sniffing import sniff
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+    from nvfp4_trt.loading.checkpoints import StateDict
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -40,8 +43,9 @@ class Folder(NamedTuple):
 def load_folder(path: Path) -> Folder:
     """Load the class that `config.json` names in `architectures[0]`, with its weights.
 
-    Nothing is downloaded, nothing is unpickled, and code in the folder is never run. The module returns
-    no key-value cache; attention is `sdpa` where the class has it, else `eager`.
+    Nothing is downloaded, nothing is unpickled, and code in the folder is never run. Weights are mapped: they
+    take memory when they are looked at. The module returns no key-value cache; attention is `sdpa` where the
+    class has it, else `eager`.
 
     Args:
         path: a folder as `save_pretrained` writes it; the weights may be sharded.
@@ -59,12 +63,13 @@ def load_folder(path: Path) -> Folder:
     files = _weight_files(path)
     for file in files:
         sniff(file)
+    weights = map_tensors(files)
     if importlib.util.find_spec("transformers") is None:
         raise DependencyMissingError(
             f"{path} is a Hugging Face folder: reading it needs transformers", "pip install 'nvfp4-trt[hf]'"
         )
     architecture = config["architectures"][0]
-    module, attention, unexpected = _from_pretrained(path, architecture)
+    module, attention, unexpected = _from_pretrained(path, architecture, weights)
     module.config.use_cache = False
     notes = [f"{architecture} with {attention} attention, without a key-value cache"]
     if unexpected:
@@ -138,7 +143,7 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
-def _from_pretrained(path: Path, architecture: str) -> tuple[Any, str, list[str]]:
+def _from_pretrained(path: Path, architecture: str, weights: StateDict) -> tuple[Any, str, list[str]]:
     """Return the module, its attention implementation, and the names of unused weights."""
     import transformers
 
@@ -150,7 +155,7 @@ def _from_pretrained(path: Path, architecture: str) -> tuple[Any, str, list[str]
         )
     try:
         with _quiet(transformers.logging):
-            return _with_attention(found, path)
+            return _with_attention(found, path, weights)
     except StateDictMismatchError:
         raise
     except Exception as error:  # whatever a model's class raises on a configuration that it does not fit
@@ -173,17 +178,20 @@ def _quiet(logging: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _with_attention(cls: Any, path: Path) -> tuple[Any, str, list[str]]:
+def _with_attention(cls: Any, path: Path, weights: StateDict) -> tuple[Any, str, list[str]]:
     options = {
         "local_files_only": True,
-        "use_safetensors": True,
         "trust_remote_code": False,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # it would only raise: the report names them, and so do we
         "dtype": "auto",
     }
     attention = "sdpa" if getattr(cls, "_supports_sdpa", False) else "eager"
-    module, info = cls.from_pretrained(path, attn_implementation=attention, **options)
+    config = cls.config_class.from_pretrained(path, local_files_only=True)
+    # Given tensors are put into the module as they are: mapped ones stay mapped.
+    module, info = cls.from_pretrained(
+        None, config=config, state_dict=weights, attn_implementation=attention, **options
+    )
     shapes = [f"{n} (file {list(a)}, config {list(b)})" for n, a, b in sorted(info["mismatched_keys"])]
     if shapes:
         raise StateDictMismatchError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -28,6 +29,14 @@ def hash_files(paths: Sequence[Path]) -> str:
         return digests[0][1]
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests)  # what `sha256sum` prints
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def hash_meanwhile(paths: Sequence[Path]) -> Callable[[], str]:
+    """Start `hash_files` in a thread, which holds no lock while it hashes; the result waits for its end."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hashing")
+    hashed = pool.submit(hash_files, paths)
+    pool.shutdown(wait=False)
+    return hashed.result
 
 
 def hash_module(module: nn.Module) -> str:

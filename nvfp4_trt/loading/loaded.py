@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
 Batch = dict[str, torch.Tensor]
@@ -41,8 +43,7 @@ class LoadedModel:
         module: in eval mode, every parameter on a real device.
         kind: what it was loaded from.
         source: the path as given, or the class of a module in memory.
-        sha256: of the weights file; of a folder's config and weights files in the order of their names;
-            of a module in memory, over its state dict's names, dtypes, shapes and bytes.
+        hashed: waits for the hash, which is computed meanwhile, and returns it.
         example: the inputs that a `.pt2` program carries.
         notes: what was assumed or changed, a sentence each.
     """
@@ -50,9 +51,17 @@ class LoadedModel:
     module: nn.Module
     kind: SourceKind
     source: str
-    sha256: str
+    hashed: Callable[[], str]
     example: Batch | None
     notes: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the weights file; of a folder, over its config and weights files by name.
+
+        Of a module in memory, it is over its state dict's names, dtypes, shapes and bytes.
+        """
+        return self.hashed()
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from nvfp4_trt.errors import FileMissingError, NotAModelError, WrongKindError
+from nvfp4_trt.errors import FileMissingError, WrongKindError
 from nvfp4_trt.loading.checkpoints import unwrap_checkpoint
-from nvfp4_trt.loading.factories import first_line
 from nvfp4_trt.loading.folders import load_folder
-from nvfp4_trt.loading.hashing import hash_files, hash_module
+from nvfp4_trt.loading.hashing import hash_meanwhile, hash_module
 from nvfp4_trt.loading.loaded import LoadedModel, SourceKind
 from nvfp4_trt.loading.pickles import read_pickle
 from nvfp4_trt.loading.programs import load_program
+from nvfp4_trt.loading.safetensors_files import map_tensors
 from nvfp4_trt.loading.sniffing import FileKind, sniff
 from nvfp4_trt.loading.state_dicts import fill_factory
 
 if TYPE_CHECKING:
     from nvfp4_trt.loading.checkpoints import StateDict
+    from nvfp4_trt.loading.spill import Spill
 
 
 def load_model(
-    source: str | Path | nn.Module, *, factory: str | None = None, trust_pickle: bool = False
+    source: str | Path | nn.Module,
+    *,
+    factory: str | None = None,
+    trust_pickle: bool = False,
+    spill: Spill | None = None,
 ) -> LoadedModel:
     """Load a model from a file, a folder or memory, running no code that a file carries.
 
@@ -34,6 +39,7 @@ def load_model(
         factory: `package.module:function`, called without arguments, whose module takes the weights of a
             state dict or a safetensors file.
         trust_pickle: whether code that the file carries may run.
+        spill: where weights that are cast to the factory's dtype are kept; in memory by default.
 
     Raises:
         FileMissingError: `source` does not exist.
@@ -49,18 +55,19 @@ def load_model(
     if isinstance(source, nn.Module):
         _refuse_factory(factory, "a module in memory")
         name = f"{type(source).__module__}.{type(source).__qualname__}"
-        return LoadedModel(source.eval(), SourceKind.MODULE, name, hash_module(source), None, ())
+        digest = hash_module(source)
+        return LoadedModel(source.eval(), SourceKind.MODULE, name, lambda: digest, None, ())
     path = Path(source)
     if not path.exists():
         raise FileMissingError(f"{path} does not exist", "check the path")
     if path.is_dir():
         _refuse_factory(factory, f"{path} (a Hugging Face folder)")
         module, files, notes = load_folder(path)
-        return LoadedModel(module, SourceKind.FOLDER, str(source), hash_files(files), None, tuple(notes))
-    return _load_file(path, str(source), factory, trust=trust_pickle)
+        return LoadedModel(module, SourceKind.FOLDER, str(source), hash_meanwhile(files), None, tuple(notes))
+    return _load_file(path, str(source), factory, trust_pickle, spill)
 
 
-def _load_file(path: Path, source: str, factory: str | None, *, trust: bool) -> LoadedModel:
+def _load_file(path: Path, source: str, factory: str | None, trust: bool, spill: Spill | None) -> LoadedModel:
     kind = sniff(path)
     if kind in {FileKind.PROGRAM, FileKind.PROGRAM_LEGACY}:
         _refuse_factory(factory, f"{path} (a torch.export program)")
@@ -69,13 +76,14 @@ def _load_file(path: Path, source: str, factory: str | None, *, trust: bool) -> 
             program.module,
             SourceKind.PROGRAM,
             source,
-            hash_files([path]),
+            hash_meanwhile([path]),
             program.example,
             tuple(program.notes),
         )
     if kind is FileKind.SAFETENSORS:
         _require_factory(factory, path, "a safetensors file")
-        weights, notes = _read_safetensors(path), list[str]()
+        weights: StateDict = map_tensors([path])
+        notes: list[str] = []
         saved_as = SourceKind.SAFETENSORS
     else:
         loaded = read_pickle(path, kind, trust=trust)
@@ -85,24 +93,15 @@ def _load_file(path: Path, source: str, factory: str | None, *, trust: bool) -> 
                 loaded.eval(),
                 SourceKind.PICKLED_MODULE,
                 source,
-                hash_files([path]),
+                hash_meanwhile([path]),
                 None,
                 ("code in the file ran",),
             )
         weights, notes = unwrap_checkpoint(loaded, str(path))
         saved_as = SourceKind.STATE_DICT
-    filled = fill_factory(_require_factory(factory, path, "a state dict"), weights, str(path))
-    return LoadedModel(filled.module, saved_as, source, hash_files([path]), None, (*notes, *filled.notes))
-
-
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise NotAModelError(f"{path} cannot be read: {first_line(error)}", "write it again") from error
+    filled = fill_factory(_require_factory(factory, path, "a state dict"), weights, str(path), spill)
+    hashed = hash_meanwhile([path])
+    return LoadedModel(filled.module, saved_as, source, hashed, None, (*notes, *filled.notes))
 
 
 def _require_factory(factory: str | None, path: Path, what: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, WrongKindError
+from nvfp4_trt.loading.safetensors_files import HEADER_LIMIT, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 _HEAD = 4096
 _PICKLES = {bytes([0x80, protocol]) for protocol in range(2, 6)}  # the PROTO opcode and its argument
 _KINDS = "a state dict (.pt), a .pt2 program, a pickled nn.Module, a .safetensors file or a Hugging Face folder"
-_SAFETENSORS_HEADER_LIMIT = 100_000_000  # the format's own limit, in bytes
 
 
 class FileKind(Enum):
@@ -48,7 +47,7 @@ def sniff(path: Path) -> FileKind:
     if head[:2] == b"PK":
         return _sniff_zip(path)
     if _looks_like_safetensors(head, path):
-        _check_safetensors(path)
+        read_header(path)
         return FileKind.SAFETENSORS
     if head[:2] in _PICKLES:
         return FileKind.TORCH_LEGACY
@@ -86,30 +85,9 @@ def _sniff_zip(path: Path) -> FileKind:
 
 def _looks_like_safetensors(head: bytes, path: Path) -> bool:
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and length <= _SAFETENSORS_HEADER_LIMIT:
+    if head[8:9] == b"{" and length <= HEADER_LIMIT:
         return True
     return path.suffix == ".safetensors" and len(head) < 10  # cut within the length itself  # noqa: PLR2004
-
-
-def _check_safetensors(path: Path) -> None:
-    """Compare a safetensors header with the file's size, in bytes, before anything is mapped."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length)
-    again = "it was probably not copied or downloaded to its end: fetch it again"
-    if len(raw) < length or size <= 8:  # noqa: PLR2004 (the length field itself)
-        raise FileTruncatedError(f"{path} ends within its header ({size} bytes)", again)
-    try:
-        header = json.loads(raw)
-        ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise NotAModelError(
-            f"{path} looks like safetensors, but its header is not readable ({error})", "write it again"
-        ) from error
-    wanted = 8 + length + max(ends, default=0)
-    if size < wanted:
-        raise FileTruncatedError(f"{path} holds {size} bytes of the {wanted} that its header states", again)
 
 
 def _not_for_us(path: Path, head: bytes) -> WrongKindError | NotAModelError:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from nvfp4_trt.errors import FactoryResultError, StateDictMismatchError
+from nvfp4_trt.errors import FactoryImportError, FactoryResultError, StateDictMismatchError
 from nvfp4_trt.loading.factories import call_factory
+from nvfp4_trt.loading.skeleton import depends_on_weights, parameters_on_meta
+from nvfp4_trt.loading.stored import release
 
 if TYPE_CHECKING:
     from nvfp4_trt.loading.checkpoints import StateDict
+    from nvfp4_trt.loading.spill import Spill
 
 _SHOWN = 4
 # What DistributedDataParallel and torch.compile put before every name when they wrap a model.
@@ -25,24 +28,26 @@ class Filled(NamedTuple):
     notes: list[str]
 
 
-def fill_factory(factory: str, weights: StateDict, source: str) -> Filled:
+def fill_factory(factory: str, weights: StateDict, source: str, spill: Spill | None = None) -> Filled:
     """Call a factory and give its module the weights.
 
-    Tensors are assigned, not copied, where their dtype is the module's already: memory-mapped weights
-    stay mapped, and a module built on the `meta` device costs nothing. Others are cast to the module's
-    dtype. Parameters that are one tensor in the module stay one.
+    The factory's parameters are made without data, where it does not compute with them. Tensors are assigned,
+    not copied, where their dtype is the module's already: memory-mapped weights stay mapped. Others are cast to
+    the module's dtype. Parameters that are one tensor in the module stay one.
 
     Args:
-        factory: `package.module:function`, called without arguments.
+        factory: `package.module:function`, called without arguments; twice where its code needs data in
+            parameters.
         weights: tensors by qualified name.
         source: the path, for errors.
+        spill: where tensors that are cast are kept; in memory by default.
 
     Raises:
         FactoryImportError: see `call_factory`.
         FactoryResultError: the factory returned no `nn.Module`, or one with parts left on `meta`.
         StateDictMismatchError: names or shapes differ, or the file unties what the module ties.
     """
-    module = call_factory(factory, option="--model")
+    module = _made(factory)
     if not isinstance(module, nn.Module):
         raise FactoryResultError(
             f"--model {factory} returned a {type(module).__name__}, not an nn.Module",
@@ -56,10 +61,22 @@ def fill_factory(factory: str, weights: StateDict, source: str) -> Filled:
     _check_names_and_shapes(weights, expected, factory, source)
     _check_ties_agree(weights, ties, source)
     # strict=False: only `_extra_state` can be missing now, every tensor has been checked above
-    module.load_state_dict(_in_module_dtypes(weights, expected, notes), strict=False, assign=True)
+    module.load_state_dict(_in_module_dtypes(weights, expected, notes, spill), strict=False, assign=True)
     _retie(module, ties)
     _check_nothing_on_meta(module, factory)
     return Filled(module.eval(), notes)
+
+
+def _made(factory: str) -> object:
+    try:
+        with parameters_on_meta():
+            module = call_factory(factory, option="--model")
+    except FactoryImportError:
+        pass  # the same error again, or it was for want of data
+    else:
+        if isinstance(module, nn.Module) and not depends_on_weights(module):
+            return module
+    return call_factory(factory, option="--model")
 
 
 def _unprefixed(weights: StateDict, expected: StateDict, notes: list[str]) -> StateDict:
@@ -117,22 +134,32 @@ def _check_ties_agree(weights: StateDict, ties: list[list[str]], source: str) ->
     for names in ties:
         first = weights[names[0]]
         for other in names[1:]:
-            if first is not weights[other] and not torch.equal(first, weights[other]):
+            if first is weights[other]:
+                continue
+            equal = torch.equal(first, weights[other])
+            release(first)
+            release(weights[other])
+            if not equal:
                 raise StateDictMismatchError(
                     f"{names[0]} and {other} are one tensor in the module, but differ in {source}",
                     "build the module without tying them",
                 )
 
 
-def _in_module_dtypes(weights: StateDict, expected: StateDict, notes: list[str]) -> StateDict:
+def _in_module_dtypes(weights: StateDict, expected: StateDict, notes: list[str], spill: Spill | None) -> StateDict:
     cast: dict[str, int] = {}
-    fitted = {}
+    fitted: StateDict = {}
+    known: dict[tuple[int, torch.dtype], torch.Tensor] = {}  # tied names have one tensor
     for name, tensor in weights.items():
         wanted = expected[name].dtype
         if tensor.dtype != wanted:
             change = f"{tensor.dtype} to {wanted}".replace("torch.", "")
             cast[change] = cast.get(change, 0) + 1
-        fitted[name] = tensor.to(wanted)
+        key = id(tensor), wanted
+        if key not in known:
+            spilled = spill is not None and tensor.dtype != wanted
+            known[key] = spill.cast(tensor, wanted) if spilled and spill else tensor.to(wanted)
+        fitted[name] = known[key]
     notes += [f"cast {count} tensors from {change}, the module's dtype" for change, count in cast.items()]
     return fitted
 

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from nvfp4_trt import format as fmt
-from nvfp4_trt.errors import NonfiniteWeightError
 from nvfp4_trt.layers import NVFP4, Layer
+from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization import attention
 from nvfp4_trt.quantization.modules import ActivationQuantizer, PackedWeight, QuantEmbedding, QuantLinear
+from nvfp4_trt.quantization.packing import every_core, pack
 from nvfp4_trt.quantization.select import select, weight_nk
 from nvfp4_trt.recipe import ActivationScaling, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nvfp4_trt.loading.spill import Spill
 
     Calibrator = Callable[[nn.Module, tuple[str, ...]], Mapping[str, float]]
 
@@ -47,7 +51,12 @@ class QuantizedModel:
 
 
 def quantize_module(
-    module: nn.Module, recipe: Recipe, *, calibrate: Calibrator | None = None, inplace: bool = False
+    module: nn.Module,
+    recipe: Recipe,
+    *,
+    calibrate: Calibrator | None = None,
+    inplace: bool = False,
+    spill: Spill | None = None,
 ) -> QuantizedModel:
     """Replace the layers that `recipe` selects by their NVFP4 forms.
 
@@ -57,9 +66,11 @@ def quantize_module(
         calibrate: called with the module (its attention opened, nothing quantized yet) and the names of the
             layers that need a static scale; returns amax(|input|) of each. Needed for `w4a4-static`.
         inplace: change `module` itself; otherwise a deep copy.
+        spill: where packed weights are kept, which must outlive the result; in memory by default.
 
     Raises:
         NonfiniteWeightError: a selected weight holds NaN or infinity.
+        FileTruncatedError: the file of a mapped weight has become shorter.
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
     """
     root = module if inplace else copy.deepcopy(module)
@@ -70,10 +81,12 @@ def quantize_module(
     if recipe.activations.scaling is ActivationScaling.STATIC:
         if calibrate is None:
             raise ValueError("a static recipe needs a calibrator")
-        amaxes = calibrate(root, chosen)
-    swap = _Swap(recipe, amaxes)
-    for name in chosen:
-        root = _put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
+        with releasing(root):
+            amaxes = calibrate(root, chosen)
+    with every_core() as pool:
+        swap = _Swap(recipe, amaxes, pool, spill)
+        for name in chosen:
+            root = _put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
     embeddings = []
     for name, child in list(root.named_modules()):
         tied = swap.tied_embedding(child)
@@ -86,9 +99,13 @@ def quantize_module(
 class _Swap:
     """Makes the replacements; a weight that several layers share is packed once and shared again."""
 
-    def __init__(self, recipe: Recipe, amaxes: Mapping[str, float]) -> None:
+    def __init__(
+        self, recipe: Recipe, amaxes: Mapping[str, float], pool: ThreadPoolExecutor, spill: Spill | None
+    ) -> None:
         self.recipe = recipe
         self.amaxes = amaxes
+        self.pool = pool
+        self.spill = spill
         self.packed: dict[tuple[object, ...], tuple[PackedWeight, Tensor]] = {}
 
     def linear(self, name: str, module: nn.Module) -> QuantLinear:
@@ -112,16 +129,11 @@ class _Swap:
     def _pack(self, name: str, weight: Tensor) -> PackedWeight:
         key = _identity(weight)
         if key not in self.packed:
-            values = weight.detach()
-            if not bool(torch.isfinite(values).all()):
-                bad = int((~torch.isfinite(values)).sum())
-                raise NonfiniteWeightError(
-                    f"the weight {name}.weight holds {bad} values that are NaN or infinite",
-                    f"mend the checkpoint, or keep the layer as it is with --exclude {name!r}",
-                )
-            packed = fmt.pack_weight(values.contiguous(), fmt.scale_rule(self.recipe.weights.rule))
+            packed = pack(weight, fmt.scale_rule(self.recipe.weights.rule), f"{name}.weight", self.pool)
+            if self.spill is not None:
+                packed = PackedWeight(*self.spill.keep(packed))
             # The weight itself is kept beside: while it lives, no other can take its address.
-            self.packed[key] = (PackedWeight(*packed), weight)
+            self.packed[key] = (packed, weight)
         return self.packed[key][0]
 
     def _quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:

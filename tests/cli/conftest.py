@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from safetensors.torch import save_file
 
 from nvfp4_trt.cli.main import main
 
@@ -47,6 +48,19 @@ SOURCE = '''
 
     def tiny():
         return Tiny()
+
+
+    def big():
+        return Big()
+
+
+    class Big(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(512, 512)
+
+        def forward(self, x):
+            return self.fc(x)
 
 
     def number():
@@ -103,6 +117,10 @@ def _write_models(folder, models):
     (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (folder / "text.pt").write_text("these are not weights\n")
     torch.save(models.Tiny().state_dict(), folder / "tiny.pt")
+    big = models.Big().state_dict()
+    save_file(big, folder / "big.safetensors")
+    (folder / "cut.safetensors").write_bytes((folder / "big.safetensors").read_bytes()[:-1000])
+    save_file({**big, "fc.weight": torch.full((512, 512), float("nan"))}, folder / "nan.safetensors")
     for name, value in (("nan", float("nan")), ("inf", float("inf"))):
         spoiled = {key: tensor.clone() for key, tensor in weights.items()}
         spoiled["down.weight"][2, 3] = value

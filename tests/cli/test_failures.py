@@ -68,6 +68,33 @@ def test_export(fails, arguments, code, said):
     fails(("export", *arguments, *OUT), status=2, code=code, said=said)
 
 
+PACK = [
+    (("nowhere.safetensors",), "file-missing", "nowhere.safetensors does not exist"),
+    (("cut.safetensors",), "file-truncated", "cut.safetensors ends within the tensor fc.weight"),
+    (("nan.safetensors",), "nonfinite-weight", "the weight fc.weight holds 262144 values"),
+    (("w.pt",), "wrong-kind", "w.pt is not a safetensors file"),
+    (("big.safetensors", "--only", "cf"), "pattern-no-match", "--only 'cf' matches none of the 1 layers"),
+    (("big.safetensors", "--exclude", "fc"), "nothing-to-quantize", "all 1 weights"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), PACK, ids=[f"{c}: {s}" for _, c, s in PACK])
+def test_pack(fails, arguments, code, said):
+    fails(("pack", *arguments, "-o", "{out}/p.safetensors"), status=2, code=code, said=said)
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "said"),
+    [
+        ("cut.safetensors", "file-truncated", "cut.safetensors ends within the tensor fc.weight"),
+        ("nan.safetensors", "nonfinite-weight", "the weight fc.weight holds 262144 values"),
+    ],
+)
+def test_export_of_safetensors(fails, file, code, said):
+    arguments = ("export", file, "--model", "cli_models:big", "--input", "x:float32:4x512", *OUT)
+    fails(arguments, status=2, code=code, said=said)
+
+
 RECIPES = {
     "unknown key": ("wieghts: {rule: spec}", "wieghts: unknown key"),
     "unknown base": ("base: w4a5", "base 'w4a5' is not a built-in recipe"),

@@ -59,7 +59,9 @@ except SystemExit as ended:
 """
 
 
-@pytest.mark.parametrize("command", [(), ("export",), ("build", "engine"), ("inspect",), ("compare",), ("lower",)])
+@pytest.mark.parametrize(
+    "command", [(), ("export",), ("pack",), ("build", "engine"), ("inspect",), ("compare",), ("lower",)]
+)
 def test_help_imports_nothing_heavy(assets, command):
     done = shell(assets, *command, "--help", command=script(HELP))
     assert done.stderr == "0 []\n"
@@ -105,14 +107,20 @@ main(sys.argv[2:])
 """
 
 
+BIG = ("--model", "cli_models:big", "--input", "x:float32:4x512")
+
+
 @pytest.mark.parametrize(
     ("limit", "arguments"),
     [
         (8_000, ("export", "w.pt", *NET, "-o", "{out}/a.onnx")),
+        (8_000, ("pack", "big.safetensors", "-o", "{out}/p.safetensors")),
+        (100_000, ("export", "big.safetensors", *BIG, "-o", "{out}/b.onnx")),
+        (150_000, ("export", "big.safetensors", *BIG, "-o", "{out}/b.onnx")),
         (8_000, ("lower", "net.onnx", "-o", "{out}/l.onnx")),
         (600_000, ("build", "engine", "net.onnx", "-o", "{out}/e")),
     ],
-    ids=["export", "lower", "build"],
+    ids=["export", "pack", "export, spilling", "export, writing", "lower", "build"],
 )
 def test_a_system_that_takes_no_more_bytes(assets, exported, out, limit, arguments):
     """The limit on the size of files makes real writes fail half way, as a full disk does."""

@@ -130,6 +130,15 @@ def test_compare_with_outputs_saved_before(run, exported, out):
     assert "--inputs" in without.json["error"]["hint"]
 
 
+def test_pack(run, out):
+    ran = run("pack", "big.safetensors", "-o", out / "p.safetensors", "--json")
+    size = (out / "p.safetensors").stat().st_size
+    told = ran.json
+    assert (ran.status, told["weights"], told["copied"], told["bytes"]) == (0, ["fc.weight"], 1, size)
+    again = run("pack", "big.safetensors", "-o", out / "q.safetensors", "--only", "f*", "--rule", "torchao")
+    assert "1 weights packed, 1 tensors copied, 1.0 MiB → 0.1 MiB" in again.out
+
+
 def test_lower(run, exported, out):
     ran = run("lower", "net.onnx", "-o", out / "l.onnx", "--json")
     assert ran.status == 0
