@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvfp4_trt.api import build, build_plugin, compare, export, pack, quantize
+    from nvfp4_trt.api import build, build_buckets, build_plugin, compare, export, pack, quantize
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.comparison import Comparison
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from nvfp4_trt.quantization import QuantizedModel
     from nvfp4_trt.quantization.packed_files import PackedFile
     from nvfp4_trt.recipe import RECIPES, Recipe
+    from nvfp4_trt.serving import Dispatcher, ServingSet
 
 _HOMES = {
     "quantize": "nvfp4_trt.api",
     "export": "nvfp4_trt.api",
     "pack": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
+    "build_buckets": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
+    "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
@@ -35,19 +38,23 @@ _HOMES = {
     "QuantizedModel": "nvfp4_trt.quantization",
     "RECIPES": "nvfp4_trt.recipe",
     "Recipe": "nvfp4_trt.recipe",
+    "ServingSet": "nvfp4_trt.serving",
 }
 
 __all__ = [
     "RECIPES",
     "Audit",
     "Comparison",
+    "Dispatcher",
     "EngineArtifact",
     "Nvfp4Error",
     "OnnxArtifact",
     "PackedFile",
     "QuantizedModel",
     "Recipe",
+    "ServingSet",
     "build",
+    "build_buckets",
     "build_plugin",
     "compare",
     "export",

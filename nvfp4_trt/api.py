@@ -1,10 +1,10 @@
-"""The public functions: quantize, export, pack, build, build_plugin, compare."""
+"""The public functions: quantize, export, pack, build, build_buckets, build_plugin, compare."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,18 +20,19 @@ from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
 from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nvfp4_trt.building import EngineArtifact, Optimize
     from nvfp4_trt.building.spec import PluginForm
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.kernels import Pack
     from nvfp4_trt.loading import Batch
+    from nvfp4_trt.serving import ServingSet
 
     Source = str | Path | nn.Module
     GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
-__all__ = ["build", "build_plugin", "compare", "export", "pack", "quantize"]
+__all__ = ["build", "build_buckets", "build_plugin", "compare", "export", "pack", "quantize"]
 
 
 def quantize(
@@ -171,6 +172,37 @@ def build(
         lowered=None if lowered is None else Path(lowered),
         log=None if log is None else Path(log),
         optimize=optimize,
+    )
+
+
+def build_buckets(
+    model: str | Path | OnnxArtifact,
+    folder: str | Path,
+    *,
+    buckets: str | Sequence[str | Mapping[str, int]],
+    pads: Sequence[str] = (),
+    with_dynamic: bool = True,
+    share_weights: bool = False,
+    allow_higher_precision: Sequence[str] = (),
+    log: str | Path | None = None,
+    **options: Any,
+) -> ServingSet:
+    """Build an engine for each of several fixed shapes, a dynamic one beside them, and a manifest: a serving set.
+
+    Args: and raises: see `nvfp4_trt.serving.build_buckets`; other keywords are those of `build`.
+    """
+    from nvfp4_trt.serving import build_buckets as build_set
+
+    return build_set(
+        _path(model),
+        Path(folder),
+        buckets=buckets,
+        pads=pads,
+        with_dynamic=with_dynamic,
+        share_weights=share_weights,
+        allow=allow_higher_precision,
+        log=None if log is None else Path(log),
+        **options,
     )
 
 

@@ -268,6 +268,28 @@ class BelowThresholdError(Nvfp4Error):
     exit_status = RESULT_BELOW_THRESHOLD
 
 
+# --- serving ----------------------------------------------------------------------------------------
+
+
+class BucketsInvalidError(Nvfp4Error):
+    """Buckets are malformed, or contradict the model's dynamic dimensions."""
+
+    code = "buckets-invalid"
+
+
+class ShapeNotServedError(Nvfp4Error):
+    """A request has a shape that no bucket of a serving set takes, nor its dynamic engine."""
+
+    code = "shape-not-served"
+
+
+class EngineRunError(Nvfp4Error):
+    """TensorRT or the CUDA driver refused to load or to run an engine."""
+
+    code = "engine-run"
+    exit_status = TENSORRT_FAILED
+
+
 # --- kernels ----------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,13 @@
-"""`nvfp4-trt build engine FILE -o ENGINE`."""
+"""`nvfp4-trt build engine FILE -o ENGINE`, or a folder of engines with `--buckets`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvfp4_trt.cli.bucket_options import BucketOptions, bucket_options, build_set, check_alone
 from nvfp4_trt.cli.build_plugin import plugin as build_plugin
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
@@ -74,6 +75,7 @@ build.add_command(build_plugin)
     show_default=True,
     help="Build each form of the lowered graph, and keep the engine with the fewest kernels.",
 )
+@bucket_options
 @click.option("--lowered", type=click.Path(path_type=Path), help="Keep the lowered ONNX file here.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
 @output_options
@@ -94,31 +96,35 @@ def engine(
     log: Path | None,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
+    **for_buckets: Any,
 ) -> None:
     """Lower MODEL, build an engine from it and audit that its GEMMs are FP4.
 
     The layer record and the audit appear beside the engine as OUTPUT.json. A requested GEMM that is not FP4
-    fails the build.
+    fails the build. With --buckets, OUTPUT is a folder of engines, each audited, with a manifest.
     """
-    with_plugin = chosen_plugin(plugin, no_plugin=no_plugin, library=plugin_library, form=plugin_form)
+    options: dict[str, Any] = {
+        "backend": backend,
+        "targets": targets,
+        "dims": dims,
+        "allow_higher_precision": allow,
+        "plugin": chosen_plugin(plugin, no_plugin=no_plugin, library=plugin_library, form=plugin_form),
+        "plugin_library": plugin_library,
+        "plugin_form": plugin_form,
+        "lowered": lowered,
+        "log": log,
+        "optimize": optimize,
+    }
+    given = BucketOptions(**for_buckets)
+    if given.buckets:
+        build_set(model, output, given, as_json=as_json, **options)
+        return
+    check_alone(given)
     with working(f"building {output}"):
         from nvfp4_trt import api
         from nvfp4_trt.report import engine_object, engine_summary
 
-        artifact = api.build(
-            model,
-            output,
-            backend=backend,
-            targets=targets,
-            dims=dims,
-            allow_higher_precision=allow,
-            plugin=with_plugin,
-            plugin_library=plugin_library,
-            plugin_form=plugin_form,
-            lowered=lowered,
-            log=log,
-            optimize=optimize,
-        )
+        artifact = api.build(model, output, **options)
     print_result(
         engine_object(artifact.record, str(artifact.path)),
         as_json=as_json,

@@ -17,7 +17,10 @@ def inspect(
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
 ) -> None:
-    """Show the layers of FILE, a portable ONNX file or an engine: shapes, precision, scales, bytes."""
+    """Show the layers of FILE, a portable ONNX file or an engine: shapes, precision, scales, bytes.
+
+    Of a folder that `build engine --buckets` made, show what each bucket takes.
+    """
     with working(f"reading {file}"):
         from nvfp4_trt.report import inspect_file
 

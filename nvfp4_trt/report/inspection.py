@@ -1,4 +1,4 @@
-"""What `inspect` shows of a portable file or of an engine."""
+"""What `inspect` shows of a portable file, of an engine or of a serving set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from nvfp4_trt.building import EngineRecord
 from nvfp4_trt.errors import FileMissingError, NotAModelError
 from nvfp4_trt.portable import layer_scales, load
 from nvfp4_trt.report.objects import engine_object, layer_object
+from nvfp4_trt.report.serving import serving_object, serving_summary
 from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, readable_size
+from nvfp4_trt.serving import is_serving_set, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +35,20 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Read a portable ONNX file, or an engine through the record beside it.
+    """Read a portable ONNX file, an engine through the record beside it, or a serving set through its manifest.
 
     Raises:
-        FileMissingError: there is no such file, or an engine's record is missing.
-        NotAModelError: it is neither, or the record belongs to another engine.
+        FileMissingError: there is no such file, or an engine's record is missing, or a file of a serving set.
+        NotAModelError: it is none of these, or the record belongs to another engine.
         NotOurOnnxError: an ONNX file of another making.
     """
+    if path.is_dir() and is_serving_set(path):
+        manifest = read_manifest(path)
+        return Inspection(serving_object(manifest, path), serving_summary(manifest, path))
     if path.is_dir():
-        raise NotAModelError(f"{path} is a folder", "give an .onnx file, or an engine with its record")
+        raise NotAModelError(
+            f"{path} is a folder", "give an .onnx file, an engine with its record, or a folder of `--buckets`"
+        )
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist", "check the path")
     record = path.with_name(f"{path.name}.json")

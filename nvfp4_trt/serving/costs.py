@@ -1,0 +1,56 @@
+"""What a run of each engine of a set costs, modelled on one GPU."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nvfp4_trt.costing import cost_engine, shapes_at
+from nvfp4_trt.passes import lower
+from nvfp4_trt.portable import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from nvfp4_trt.auditing import Row
+    from nvfp4_trt.auditing.record import Operand
+    from nvfp4_trt.costing import GPU, EngineCost
+    from nvfp4_trt.serving.manifest import Tensor
+
+_MARK = re.compile(r" \[profile \d+\]")
+
+
+class Costs:
+    """Costs layer records of one model, see `nvfp4_trt.costing.cost_engine`.
+
+    Args:
+        source: the portable file.
+        inputs: its inputs.
+        gpu: the GPU that times are modelled on.
+    """
+
+    def __init__(self, source: Path, inputs: Sequence[Tensor], gpu: GPU) -> None:
+        self._model, _ = load(source)
+        lower(self._model)  # the record names the lowered file's tensors
+        self._inputs, self.gpu = inputs, gpu
+
+    def of(self, rows: Sequence[Row], extents: Mapping[str, int]) -> EngineCost:
+        """Return what one run costs.
+
+        Args:
+            rows: the layer record of one profile.
+            extents: of every dynamic dimension.
+        """
+        shapes = shapes_at(self._model, {tensor.name: tensor.shape_at(extents) for tensor in self._inputs})
+        return cost_engine([_unmarked(row) for row in rows], self.gpu, shapes)
+
+
+def _unmarked(row: Row) -> Row:
+    """Return a row without the mark of its profile in the names of tensors, which the lowered file has without."""
+
+    def clean(operands: Sequence[Operand]) -> tuple[Operand, ...]:
+        return tuple(o.model_copy(update={"name": _MARK.sub("", o.name)}) for o in operands)
+
+    parts = {"inputs": row.inputs, "constants": row.constants, "outputs": row.outputs}
+    return row.model_copy(update={name: clean(operands) for name, operands in parts.items()})
