@@ -155,7 +155,7 @@ def _engines(
         path = scratch / name
         log = logs / path.name
         record = build_engine(request.source, path, dims=specs, log=log, **options).record
-        yield Made(path, record, profiles_of([record.rows], [extents], costs, log))
+        yield Made(path, record, profiles_of([record.rows], [extents], costs, log, record.form))
 
 
 def _settle(part: Made, scratch: Path, folder: Path) -> None:

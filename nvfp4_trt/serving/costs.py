@@ -6,12 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.costing import cost_engine, shapes_at
-from nvfp4_trt.passes import lower
+from nvfp4_trt.passes import PLAIN, Form, lower
 from nvfp4_trt.portable import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import onnx_ir as ir
 
     from nvfp4_trt.auditing import Row
     from nvfp4_trt.auditing.record import Operand
@@ -31,19 +33,22 @@ class Costs:
     """
 
     def __init__(self, source: Path, inputs: Sequence[Tensor], gpu: GPU) -> None:
-        self._model, _ = load(source)
-        lower(self._model)  # the record names the lowered file's tensors
-        self._inputs, self.gpu = inputs, gpu
+        self._source, self._inputs, self._gpu = source, inputs, gpu
+        self._lowered: dict[Form, ir.Model] = {}
 
-    def of(self, rows: Sequence[Row], extents: Mapping[str, int]) -> EngineCost:
+    def of(self, rows: Sequence[Row], extents: Mapping[str, int], form: Form = PLAIN) -> EngineCost:
         """Return what one run costs.
 
         Args:
             rows: the layer record of one profile.
             extents: of every dynamic dimension.
+            form: of the lowered file that was built; the record names its tensors.
         """
-        shapes = shapes_at(self._model, {tensor.name: tensor.shape_at(extents) for tensor in self._inputs})
-        return cost_engine([_unmarked(row) for row in rows], self.gpu, shapes)
+        if form not in self._lowered:
+            self._lowered[form], _ = load(self._source)
+            lower(self._lowered[form], form=form)
+        shapes = shapes_at(self._lowered[form], {tensor.name: tensor.shape_at(extents) for tensor in self._inputs})
+        return cost_engine([_unmarked(row) for row in rows], self._gpu, shapes)
 
 
 def _unmarked(row: Row) -> Row:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvfp4_trt.passes import PLAIN, Form
 from nvfp4_trt.serving.manifest import BucketEntry, DynamicEntry
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ class Made:
 
 
 def profiles_of(
-    rows: Sequence[Sequence[Row]], extents: Sequence[Mapping[str, int]], costs: Costs, log: Path
+    rows: Sequence[Sequence[Row]],
+    extents: Sequence[Mapping[str, int]],
+    costs: Costs,
+    log: Path,
+    form: Form = PLAIN,
 ) -> tuple[Profile, ...]:
     """Return what a build's record and log say of each profile.
 
@@ -53,11 +58,12 @@ def profiles_of(
         extents: of each profile, those to cost it at.
         costs: of the model.
         log: TensorRT's. It states the memory for activations once a profile, or else nothing is known of it.
+        form: of the lowered file that was built.
     """
     stated = [int(found) for found in _ACTIVATIONS.findall(log.read_text(encoding="utf-8", errors="replace"))]
     known = stated if len(stated) == len(rows) else [None] * len(rows)
     return tuple(
-        Profile(costs.of(each, at), memory) for each, at, memory in zip(rows, extents, known, strict=True)
+        Profile(costs.of(each, at, form), memory) for each, at, memory in zip(rows, extents, known, strict=True)
     )
 
 

@@ -1,9 +1,10 @@
 """Serving sets of a small encoder, each built once in a session."""
 
-import nvfp4_trt
 import pytest
 import torch
 from masked import Masked, request
+
+import nvfp4_trt
 
 BUCKETS = "1x32,1x64,4x64"
 
