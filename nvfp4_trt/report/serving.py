@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from nvfp4_trt.recipe import ActivationScaling
 from nvfp4_trt.report.tables import readable_size, table
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def serving_summary(manifest: Manifest, path: Path) -> list[RenderableType]:
         parts.append(
             escape(f"no input is a mask over {dims}: where a layer mixes positions, results depend on the padding")
         )
+    if manifest.model.activation_scaling == ActivationScaling.DYNAMIC and set(manifest.dims) - {manifest.batch}:
+        parts.append("run-time scales over whole tensors see the padding: results differ from unpadded ones")
     size = readable_size(_engines_bytes(manifest))
     held = "one engine, the weights once" if manifest.shared_weights else f"{len(_files(manifest))} engines"
     builder = f"{manifest.backend} {manifest.version}"
@@ -62,7 +65,8 @@ def serving_summary(manifest: Manifest, path: Path) -> list[RenderableType]:
 
 def _cells(entry: EngineEntry) -> tuple[str, ...]:
     memory = "-" if entry.activation_bytes is None else f"{entry.activation_bytes:,}"
-    cost = (str(entry.kernels), f"{entry.bytes_moved:,}", f"{entry.microseconds_modelled:.0f}")
+    about = "~" if entry.unresolved else ""
+    cost = (str(entry.kernels), f"{about}{entry.bytes_moved:,}", f"{about}{entry.microseconds_modelled:.0f}")
     return (entry.file, str(entry.profile), *cost, f"{entry.engine_bytes:,}", memory)
 
 

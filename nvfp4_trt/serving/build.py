@@ -52,6 +52,7 @@ def build_buckets(
     with_dynamic: bool = True,
     share_weights: bool = False,
     dims: Sequence[str] = (),
+    gpu: str | None = None,
     log: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     **options: Any,
@@ -67,6 +68,7 @@ def build_buckets(
         share_weights: build one engine with a profile for each bucket (and one for the dynamic shapes), which has
             the weights once, instead of an engine for each.
         dims: ranges of the dynamic engine, `NAME=MIN:OPT:MAX`; by default from 1 to the buckets' largest extents.
+        gpu: the GPU that times are modelled on, see `costing.find_gpu`; by default one of the first target.
         log: where to keep TensorRT's logs, one after the other; also kept where a build fails.
         say: called with what is being built.
         options: of `nvfp4_trt.building.build_engine`, for every engine, but `lowered`. With `share_weights`, no
@@ -83,22 +85,21 @@ def build_buckets(
     _check_options(options, share_weights=share_weights)
     if log is not None:
         check_writable(log)
-    named, targets = options.get("gpu"), options.get("targets") or (DEFAULT_TARGET,)
-    gpu = find_gpu(named) if named else gpu_for(targets)
+    chosen = find_gpu(gpu) if gpu else gpu_for(options.get("targets") or (DEFAULT_TARGET,))
     request = read_request(source, buckets, pads, dims, with_dynamic=with_dynamic)
-    costs = Costs(source, request.inputs, gpu)
+    costs = Costs(source, request.inputs, chosen)
     with output_tree(folder) as scratch, _logs(scratch, log) as logs:
         (scratch / ENGINES).mkdir()
         model = _copy_model(request, scratch)
         if share_weights:
             say(f"{len(request.buckets)} buckets, one engine")
-            chosen = {name: options[name] for name in _SHARED_OPTIONS if name in options}
-            parts = [build_shared(request, scratch / ENGINES / SHARED, costs=costs, log=logs / SHARED, **chosen)]
+            taken = {name: options[name] for name in _SHARED_OPTIONS if name in options}
+            parts = [build_shared(request, scratch / ENGINES / SHARED, costs=costs, log=logs / SHARED, **taken)]
         else:
             parts = list(_engines(request, scratch, costs, logs, say, options))
         for part in parts:
             _settle(part, scratch, folder)
-        manifest = _manifest(request, model, parts, scratch, gpu=gpu.name, shared=share_weights)
+        manifest = _manifest(request, model, parts, scratch, gpu=chosen.name, shared=share_weights)
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return ServingSet(folder, manifest, {part.file(scratch): part.record for part in parts})
 
@@ -134,6 +135,7 @@ def _copy_model(request: Request, scratch: Path) -> ModelEntry:
         data=request.data,
         sha256=sha256(scratch / MODEL),
         recipe=request.metadata.recipe["name"],
+        activation_scaling=request.metadata.recipe["activations"]["scaling"],
         source_sha256=request.metadata.source_sha256,
     )
 

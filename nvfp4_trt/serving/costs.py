@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.costing import cost_engine, shapes_at
-from nvfp4_trt.passes import PLAIN, Form, lower
+from nvfp4_trt.passes import PLAIN, lower
 from nvfp4_trt.portable import load
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.auditing import Row
     from nvfp4_trt.auditing.record import Operand
     from nvfp4_trt.costing import GPU, EngineCost
+    from nvfp4_trt.passes import Form
     from nvfp4_trt.serving.manifest import Tensor
 
 _MARK = re.compile(r" \[profile \d+\]")
@@ -33,7 +34,7 @@ class Costs:
     """
 
     def __init__(self, source: Path, inputs: Sequence[Tensor], gpu: GPU) -> None:
-        self._source, self._inputs, self._gpu = source, inputs, gpu
+        self._source, self._inputs, self.gpu = source, inputs, gpu
         self._lowered: dict[Form, ir.Model] = {}
 
     def of(self, rows: Sequence[Row], extents: Mapping[str, int], form: Form = PLAIN) -> EngineCost:
@@ -42,13 +43,13 @@ class Costs:
         Args:
             rows: the layer record of one profile.
             extents: of every dynamic dimension.
-            form: of the lowered file that was built; the record names its tensors.
+            form: that the model was lowered to.
         """
-        if form not in self._lowered:
+        if form not in self._lowered:  # the record names the lowered file's tensors
             self._lowered[form], _ = load(self._source)
             lower(self._lowered[form], form=form)
         shapes = shapes_at(self._lowered[form], {tensor.name: tensor.shape_at(extents) for tensor in self._inputs})
-        return cost_engine([_unmarked(row) for row in rows], self._gpu, shapes)
+        return cost_engine([_unmarked(row) for row in rows], self.gpu, shapes)
 
 
 def _unmarked(row: Row) -> Row:

@@ -63,6 +63,8 @@ class ModelEntry(_Frozen):
     """Files with its weights beside it; none where they are in the file."""
     sha256: str
     recipe: str
+    activation_scaling: str
+    """Of the recipe: a `dynamic` scale is over the whole tensor, so that it sees the padding."""
     source_sha256: str
 
 

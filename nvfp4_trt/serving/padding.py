@@ -70,8 +70,8 @@ def _value(tensor: Tensor, given: Mapping[str, float]) -> float:
                 f"say which: --pad {tensor.name}=0 or --pad {tensor.name}=-65504",
             )
         return 0.0
-    value = given[tensor.name]
-    if not floating and (not float(value).is_integer() or not _holds(tensor, int(value))):
+    value = float(given[tensor.name])
+    if not floating and (not value.is_integer() or not _holds(tensor, int(value))):
         raise BucketsInvalidError(
             f"--pad {tensor.name}={value:g}: {tensor.dtype} cannot hold it", "give another value"
         )

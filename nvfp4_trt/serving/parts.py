@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from nvfp4_trt.passes import PLAIN, Form
+from nvfp4_trt.passes import PLAIN
 from nvfp4_trt.serving.manifest import BucketEntry, DynamicEntry
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.building.profiles import Range
     from nvfp4_trt.costing import EngineCost
+    from nvfp4_trt.passes import Form
     from nvfp4_trt.serving.buckets import Bucket
     from nvfp4_trt.serving.costs import Costs
 
@@ -58,7 +59,7 @@ def profiles_of(
         extents: of each profile, those to cost it at.
         costs: of the model.
         log: TensorRT's. It states the memory for activations once a profile, or else nothing is known of it.
-        form: of the lowered file that was built.
+        form: that the model was lowered to.
     """
     stated = [int(found) for found in _ACTIVATIONS.findall(log.read_text(encoding="utf-8", errors="replace"))]
     known = stated if len(stated) == len(rows) else [None] * len(rows)

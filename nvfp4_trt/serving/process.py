@@ -11,13 +11,14 @@ from pydantic import BaseModel
 
 from nvfp4_trt import errors
 from nvfp4_trt.building.spec import BuildResult, BuildSpec
-from nvfp4_trt.errors import BuildCrashedError, Nvfp4Error
+from nvfp4_trt.errors import BuildCrashedError, DiskFullError, Nvfp4Error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 _TAIL = 12
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _BY_CODE = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Nvfp4Error)
 }
@@ -41,6 +42,7 @@ def run_profiles(spec: ProfilesSpec, folder: Path) -> BuildResult:
 
     Raises:
         BuildCrashedError: the process died; the message has its signal and the last lines that it wrote.
+        DiskFullError: it died of a full disk.
         Nvfp4Error: what the child reported.
     """
     spec_file, result_file, output = folder / "spec.json", folder / "result.json", folder / "output.txt"
@@ -56,7 +58,9 @@ def run_profiles(spec: ProfilesSpec, folder: Path) -> BuildResult:
     return result
 
 
-def _crash(spec: BuildSpec, status: int, output: Path) -> BuildCrashedError:
+def _crash(spec: BuildSpec, status: int, output: Path) -> Nvfp4Error:
+    if any(full in output.read_text(encoding="utf-8", errors="replace") for full in _FULL):
+        return DiskFullError(f"no space left while building {spec.engine.name}", "free some space")
     logs = [file for file in (spec.log, output) if file.is_file()]
     lines = [line for file in logs for line in file.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]]
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from masked import Masked, request
+from masked import Masked, build, request
 
 import nvfp4_trt
 
@@ -24,10 +24,6 @@ def masked(tmp_path_factory):
         return made[recipe]
 
     return export
-
-
-def build(source, folder, **options):
-    return nvfp4_trt.build_buckets(source, folder, backend="tensorrt_rtx", targets=["sm_120"], **options)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import nvfp4_trt
+
 
 class Masked(nn.Module):
     """One attention layer over embedded ids, behind a mask; the hidden states and the mean of those shown."""
@@ -23,7 +25,7 @@ class Masked(nn.Module):
             each(x).reshape(batch, sequence, self.heads, -1).transpose(1, 2)
             for each in (self.query, self.key, self.value)
         )
-        shown = attention_mask[:, None, None, :].bool()
+        shown = attention_mask[:, None, None, :].bool().expand(-1, -1, sequence, -1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=shown).transpose(1, 2).flatten(2)
         hidden = self.norm(x + self.out(mixed))
         weights = attention_mask[:, :, None].to(hidden.dtype)
@@ -35,3 +37,8 @@ def request(batch: int, sequence: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, 100, (batch, sequence), generator=generator)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def build(source, folder, **options):
+    """Build a serving set for sm_120, on any machine."""
+    return nvfp4_trt.build_buckets(source, folder, backend="tensorrt_rtx", targets=["sm_120"], **options)

@@ -20,7 +20,7 @@ def manifest(times=None, *, batch="batch", ranges=None):
     dynamic = None if ranges is None else DynamicEntry(ranges=ranges, microseconds_modelled=99.0, **ENGINE)
     tensor = Tensor(name="x", dtype="int64", shape=("batch", "sequence"))
     return Manifest(
-        model=ModelEntry(file="m", sha256="", recipe="r", source_sha256=""),
+        model=ModelEntry(file="m", sha256="", recipe="r", activation_scaling="static", source_sha256=""),
         backend="tensorrt_rtx",
         version="1",
         targets=("sm_120",),

@@ -1,0 +1,1 @@
+"""A sentence encoder served at fixed shapes, with a dispatcher that pads and picks."""

@@ -1,0 +1,87 @@
+"""What loads and runs engines: every name that it takes from TensorRT is there, as far as can be seen here."""
+
+import ast
+import importlib.metadata
+import inspect
+
+import pytest
+import tensorrt_rtx
+from cuda.bindings import driver
+
+from nvfp4_trt.serving import device, engine_session, worker
+
+HOLDERS = {
+    "trt": "",
+    "self._runtime": "Runtime.",
+    "runtime": "Runtime.",
+    "context": "IExecutionContext.",
+    "self._engines[entry.file]": "ICudaEngine.",
+    "loaded": "ICudaEngine.",
+    "inspector": "EngineInspector.",
+    "builder": "Builder.",
+    "config": "IBuilderConfig.",
+    "profile": "IOptimizationProfile.",
+    "parser": "OnnxParser.",
+}
+"""Expressions in the source → the class of what they hold."""
+
+
+def used_names():
+    found = set()
+    for module in (engine_session, worker):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Attribute):
+                for expression, holder in HOLDERS.items():
+                    text = ast.unparse(node)
+                    if text.startswith(f"{expression}.") and text.removeprefix(f"{expression}.").isidentifier():
+                        found.add(holder + node.attr)
+    return found - {"__version__"}
+
+
+def test_the_walk_sees_the_names():
+    assert used_names() >= {
+        "Runtime",
+        "Logger",
+        "Runtime.engine_host_code_allowed",
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.create_execution_context",
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.set_optimization_profile_async",
+        "IOptimizationProfile.set_shape",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(used_names()))
+def test_tensorrt_rtx_has_the_name(path):
+    found = tensorrt_rtx
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found is not None
+
+
+@pytest.mark.parametrize("path", sorted(used_names()))
+def test_full_tensorrt_has_the_name(path):
+    files = importlib.metadata.files("tensorrt-cu13-bindings")
+    (library,) = [file.locate() for file in files if file.name == "tensorrt.so"]
+    held = library.read_bytes()
+    for part in path.split("."):
+        assert f"{part}\0".encode() in held
+
+
+def test_the_driver_has_every_call():
+    calls = {
+        node.args[0].value
+        for node in ast.walk(ast.parse(inspect.getsource(device)))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._call"
+    }
+    assert len(calls) > 8
+    for name in calls:
+        assert callable(getattr(driver, name))
+
+
+def test_engines_may_not_run_code_on_the_host():
+    source = inspect.getsource(engine_session)
+    assert source.count("engine_host_code_allowed = False") == 1
+    runtime = tensorrt_rtx.Runtime(tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR))
+    runtime.engine_host_code_allowed = False
+    assert not runtime.engine_host_code_allowed
