@@ -14,15 +14,21 @@ import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import modelopt.torch.quantization as mtq
+import onnx
 import torch
+from modelopt.onnx import trt_utils
+from modelopt.onnx.autocast import graphsanitizer, precisionconverter
 from modelopt.torch._deploy.utils import OnnxBytes, get_onnx_bytes_and_metadata
 from modelopt.torch.quantization import tensor_quant
 from transformers import AutoModel
 
 SEED = 20240229
+BLOCK = 16
+QUANTIZER = "TRT_FP4DynamicQuantize"
 
 
 def stand_in_for_the_gpu_kernel() -> None:
@@ -34,6 +40,40 @@ def stand_in_for_the_gpu_kernel() -> None:
     the kernel's arithmetic would be on a CPU. Packing the weights is ModelOpt's own code, untouched.
     """
     tensor_quant.dynamic_block_quantize_op = lambda inputs, *_: inputs.clone()
+
+
+def stand_in_for_tensorrt() -> None:
+    """Let ModelOpt's conversion to fp16 run where TensorRT is not installed.
+
+    It asks TensorRT for the type and shape of every tensor, because ONNX knows nothing of what comes out of
+    its quantizer. That is said here instead: codes of the input's shape, and one fp8 scale for each
+    block along the last axis. Everything else, ModelOpt takes from ONNX's own shape inference.
+    """
+    names = ("float32", "float16", "bfloat16", "int4", "int8", "uint8", "int32", "int64", "bool", "fp8", "fp4")
+    types = {name: name for name in names}
+    trt_utils.trt = SimpleNamespace(DataType=str, **types)
+    trt_utils.get_custom_layers = graphsanitizer.get_custom_layers = tensors_around_quantizers
+    # Its last check wants a shape for every output, and ONNX's inference does not reach that far.
+    precisionconverter.PrecisionConverter._sanity_check = lambda _: None  # noqa: SLF001
+
+
+def tensors_around_quantizers(model: onnx.ModelProto, *_: Any) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Return the quantizers' names, and type and shape of what they give, by tensor name."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    quantizers = [node for node in known.graph.node if node.op_type == QUANTIZER]
+    for node in quantizers:  # something of the same shape, so that inference goes on behind it
+        node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name))
+    known.graph.ClearField("value_info")  # types from before the weights were packed, which would stop it
+    inferred = onnx.shape_inference.infer_shapes(known, data_prop=True).graph.value_info
+    shapes = {value.name: list(value.type.tensor_type.shape.dim) for value in inferred}
+    told: dict[str, dict[str, Any]] = {}
+    for node in (node for node in model.graph.node if node.op_type == QUANTIZER):
+        *rows, columns = (dim.dim_value or dim.dim_param or "unknown" for dim in shapes[node.input[0]])
+        blocks = columns // BLOCK if isinstance(columns, int) else "blocks"
+        told[node.output[0]] = {"dtype": "fp4", "shape": [*rows, columns]}
+        told[node.output[1]] = {"dtype": "fp8", "shape": [*rows, blocks]}
+    return [node.name for node in quantizers], told
 
 
 class Positional(torch.nn.Module):
@@ -67,12 +107,21 @@ def example(rows: int, columns: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def export(folder: Path, output: Path, dtype: str) -> dict[str, Any]:
-    """Quantize, export and write; return the seconds of each step and the file's bytes."""
+def export(
+    folder: Path, output: Path, dtype: str, *, fixed: tuple[int, int] | None = None, convert: bool = False
+) -> dict[str, Any]:
+    """Quantize, export and write; return the seconds of each step and the file's bytes.
+
+    Args:
+        folder: a Hugging Face folder with a BERT.
+        output: the ONNX file.
+        dtype: of the weights.
+        fixed: batch and sequence of a file of fixed shapes; both are dynamic without it.
+        convert: have ModelOpt convert the exported file to fp16.
+    """
     began = time.perf_counter()
-    # A half model, not `weights_dtype="fp16"`: that exports fp32 first and then needs a TensorRT install.
     model = Positional(AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype))).eval()
-    inputs = example(2, 128)
+    inputs = example(*(fixed or (2, 128)))
     loaded = time.perf_counter()
     mtq.quantize(model, linear_only(), forward_loop=lambda calibrated: calibrated(**inputs))
     quantized = time.perf_counter()
@@ -80,8 +129,8 @@ def export(folder: Path, output: Path, dtype: str) -> dict[str, Any]:
         model,
         tuple(inputs.values()),
         model_name=output.stem,
-        dynamic_axes={name: {0: "batch", 1: "sequence"} for name in inputs},
-        weights_dtype="fp32",  # "as it is": no conversion after the export
+        dynamic_axes={} if fixed else {name: {0: "batch", 1: "sequence"} for name in inputs},
+        weights_dtype="fp16" if convert else "fp32",  # fp32 is "as it is": no conversion after the export
     )
     OnnxBytes.from_bytes(data).write_to_disk(str(output.parent), clean_dir=False)
     done = time.perf_counter()
@@ -100,11 +149,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--fixed", type=int, nargs=2, metavar=("BATCH", "SEQUENCE"), help="no dynamic shapes")
+    parser.add_argument("--convert", action="store_true", help="export in --dtype, then convert to fp16")
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     stand_in_for_the_gpu_kernel()
+    if options.convert:
+        stand_in_for_tensorrt()
+    fixed = tuple(options.fixed) if options.fixed else None
     with redirect_stdout(sys.stderr):
-        result = export(options.folder, options.output, options.dtype)
+        result = export(options.folder, options.output, options.dtype, fixed=fixed, convert=options.convert)
     print(json.dumps(result))
 
 

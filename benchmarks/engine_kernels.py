@@ -1,0 +1,269 @@
+"""Kernels, bytes and memory of our engines, beside their goals.
+
+    python benchmarks/engine_kernels.py --peer-venv .venv-modelopt
+    python benchmarks/engine_kernels.py --row search --model gpt2-block --json
+
+Engines are built for sm_120 with TensorRT-RTX, each in a process of its own, and not run: kernels are launches in
+the engine's layer record, bytes are what their operands hold (`docs/cost-model.md`), activation memory is the
+builder's own figure. `ours` is per token and searched (`optimize="fast"`) where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from built import DTYPE, Built, build_onnx, dim_options, export_ours, export_plain, ours
+from export_vs_modelopt import peer_python
+from modelopt_engine import ModelOptFiles
+from models import NAMES, Sample, make
+from rich.console import Console
+from rich.table import Table
+
+from nvfp4_trt.errors import Nvfp4Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nvfp4_trt.building.build import Optimize
+
+TOKEN, STATIC = "w4a4-dynamic-token", "w4a4-static"
+DYNAMIC = "dynamic"
+BERT_SHAPES = ("1x128", "8x128")
+BERT_STYLE = {"minilm", "bert-base", "vit-b"}
+"""Models of LayerNorm, biases and GELU."""
+SEARCHED = tuple(name for name in NAMES if name != "bert-base")
+SECONDS = 60
+"""What a build with the fast search of BERT-base may take."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    row: str
+    what: str
+    ours: float | None
+    baseline: float | None
+    ratio: float | None
+    goal: float | None
+    """The largest ratio (for `time`: seconds) that meets the goal; None where a line only informs."""
+    error: str = ""
+    """Why there are no figures."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.goal is None:
+            return None
+        found = self.ours if self.ratio is None else self.ratio
+        return found is not None and found <= self.goal
+
+
+class Engines:
+    """Exports and engines of the models, each made once.
+
+    Args:
+        folder: where the files go.
+        files: ModelOpt's side.
+        layers: instead of each model's own number.
+        scale: see `models.make`.
+    """
+
+    def __init__(self, folder: Path, python: Path | None, layers: int | None, scale: int) -> None:
+        self.folder, self.layers, self.scale = folder, layers, scale
+        self._python = python
+        self._peer: ModelOptFiles | None = None
+        self._built: dict[tuple[str, ...], Built] = {}
+        self._exports: dict[tuple[str, ...], tuple[Path, tuple[str, ...]]] = {}
+
+    @property
+    def modelopt(self) -> ModelOptFiles:
+        """ModelOpt's side, for which its virtual environment is made if missing."""
+        if self._peer is None:
+            python = peer_python(self._python or Path(".venv-modelopt"))
+            self._peer = ModelOptFiles(self.folder / "modelopt", python, self.layers or 12)
+        return self._peer
+
+    def sample(self, name: str, shape: str) -> Sample:
+        """Return a model with inputs of a shape; `dynamic` takes any."""
+        batch, sequence = (2, 128) if shape == DYNAMIC else (int(extent) for extent in shape.split("x"))
+        return make(name, self.layers, DTYPE, scale=self.scale, batch=batch, sequence=sequence)
+
+    def ours(self, name: str, shape: str, recipe: str = TOKEN, optimize: Optimize = "fast") -> Built:
+        """Return one of our engines, for one shape or for the whole range of them."""
+        key = (name, shape, recipe, optimize)
+        if key not in self._built:
+            began = time.perf_counter()
+            portable, dims = self._exported(name, shape, recipe)
+            self._built[key] = ours(portable, self.folder / "-".join(key), dims, optimize)
+            _say(" ".join(key), time.perf_counter() - began)
+        return self._built[key]
+
+    def _exported(self, name: str, shape: str, recipe: str) -> tuple[Path, tuple[str, ...]]:
+        """Return the portable file, and the ranges of its dynamic dimensions."""
+        key = (name, shape, recipe)
+        if key not in self._exports:
+            sample, dynamic = self.sample(name, shape), shape == DYNAMIC
+            portable = export_ours(sample, recipe, self.folder / f"{'-'.join(key)}.onnx", dynamic=dynamic)
+            self._exports[key] = portable, dim_options(sample) if dynamic else ()
+        return self._exports[key]
+
+    def fp16(self, name: str, shape: str) -> Built:
+        """Return the engine of the model as it is, in fp16."""
+        key = (name, shape, "fp16")
+        if key not in self._built:
+            began = time.perf_counter()
+            exported = export_plain(self.sample(name, shape), self.folder / f"{name}-{shape}-plain.onnx")
+            self._built[key] = build_onnx(exported, self.folder / "-".join(key))
+            _say(" ".join(key), time.perf_counter() - began)
+        return self._built[key]
+
+
+def _say(what: str, seconds: float) -> None:
+    click.echo(f"{what}: {seconds:.1f} s", err=True)
+
+
+def compare(row: str, what: str, key: str, goal: float | None, mine: Built, other: Built) -> Line:
+    """Return a line of one figure of two engines."""
+    ours_, theirs = mine.figures[key], other.figures[key]
+    return Line(row, what, ours_, theirs, round(ours_ / theirs, 3), goal)
+
+
+def against_modelopt(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
+    """Compare BERT-base with ModelOpt's files: one of fixed shapes, one of dynamic shapes built for one shape."""
+    row = "modelopt"
+    for shape in BERT_SHAPES:
+        mine = engines.ours("bert-base", shape)
+        for form in ("fixed", DYNAMIC):
+            peer = engines.modelopt.engine(shape, form)
+            beside = form == DYNAMIC  # the goals are against the better of its two files
+            what = f"BERT-base {shape}, its file {form}"
+            yield compare(row, f"{what}: kernels", "kernels", None if beside else 0.6, mine, peer)
+            yield compare(row, f"{what}: bytes", "bytes", None if beside else 0.75, mine, peer)
+            yield Line(row, f"{what}: waits, signals, casts", mine.cost.waits, peer.cost.waits, None, None)
+            memory = 0.6 if shape == "8x128" and not beside else None
+            yield compare(row, f"{what}: activation memory", "activation_bytes", memory, mine, peer)
+
+
+def token_against_static(engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
+    """Compare launches with a scale for each token with launches with constant scales."""
+    for name in names:
+        goal = 1.0 if name in BERT_STYLE else 1.07
+        for shape in ("1x128", DYNAMIC):
+            mine, constant = engines.ours(name, shape), engines.ours(name, shape, STATIC)
+            yield compare("static", f"{name} {shape}: per token / static", "kernels", goal, mine, constant)
+
+
+def search_against_plain(engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
+    """Compare the engine that the search chose with the plain lowering's."""
+    for name in names:
+        for shape, goal in (("1x128", 0.7), (DYNAMIC, 0.9)):
+            mine, plain = engines.ours(name, shape), engines.ours(name, shape, optimize="off")
+            aim = goal if name in SEARCHED else 1.0
+            yield compare("search", f"{name} {shape}: kernels", "kernels", aim, mine, plain)
+            yield compare("search", f"{name} {shape}: bytes", "bytes", None, mine, plain)
+
+
+def against_fp16(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
+    """Compare bytes with the same model's in fp16, at batch 1: a prompt, and one token."""
+    name = "llama-block"
+    for shape, goal in (("1x128", 0.45), ("1x1", None)):
+        mine, plain = engines.ours(name, shape), engines.fp16(name, shape)
+        yield compare("fp16", f"{name} {shape}: bytes", "bytes", goal, mine, plain)
+        yield compare("fp16", f"{name} {shape}: kernels", "kernels", None, mine, plain)
+
+
+def search_time(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
+    """Time a whole build of BERT-base with the fast search: lowering, candidates, audit."""
+    for shape in ("1x128", DYNAMIC):
+        mine, plain = engines.ours("bert-base", shape), engines.ours("bert-base", shape, optimize="off")
+        seconds = round(mine.seconds, 1)
+        yield Line("time", f"bert-base {shape}: seconds of a fast build", seconds, None, None, SECONDS)
+        against = round(mine.seconds / plain.seconds, 3)
+        yield Line(
+            "time", f"bert-base {shape}: fast / plain build", seconds, round(plain.seconds, 1), against, 2.0
+        )
+
+
+ROWS: dict[str, Callable[[Engines, tuple[str, ...]], Iterator[Line]]] = {
+    "modelopt": against_modelopt,
+    "static": token_against_static,
+    "search": search_against_plain,
+    "fp16": against_fp16,
+    "time": search_time,
+}
+
+
+def lines_of(row: str, engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
+    """Yield a row's lines, model by model, so that one that fails does not hide the others."""
+    alone = row in {"static", "search"}
+    for group in [(name,) for name in names] if alone else [names]:
+        try:
+            yield from ROWS[row](engines, group)
+        except Nvfp4Error as error:
+            what = f"{', '.join(group)}: {error.code}" if alone else error.code
+            yield Line(row, what, None, None, None, 0.0, error.message.splitlines()[0])
+
+
+def show(lines: list[Line]) -> None:
+    """Print the table, and the errors below it."""
+    table = Table(title=f"sm_120, built and not run, {os.cpu_count()} CPUs")
+    for heading in ("row", "what", "ours", "baseline", "ratio", "goal", ""):
+        table.add_column(heading, justify="left" if heading in {"row", "what"} else "right", no_wrap=True)
+    for line in lines:
+        ratio = "" if line.ratio is None else f"{line.ratio:.3f}"
+        goal = "" if line.goal is None or line.error else f"≤ {line.goal:g}"
+        verdict = {None: "", True: "met", False: "MISSED"}[line.met]
+        table.add_row(line.row, line.what, _number(line.ours), _number(line.baseline), ratio, goal, verdict)
+    console = Console(width=max(Console().width, 130))
+    console.print(table)
+    for line in lines:
+        if line.error:
+            console.print(f"{line.row} {line.what}: {line.error}", markup=False, highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if value < 10**6 else f"{value / 1e6:,.1f} M"
+
+
+@click.command(help=__doc__)
+@click.option("--row", "rows", type=click.Choice(list(ROWS)), multiple=True, help="May be repeated; default: all.")
+@click.option("--model", "names", type=click.Choice(NAMES), multiple=True, help="For rows of several models.")
+@click.option("--peer-venv", type=click.Path(path_type=Path), help="ModelOpt's; made if missing.")
+@click.option("--layers", type=int, help="Instead of each model's own number; goals are for that one.")
+@click.option("--scale", type=int, default=1, show_default=True, help="Divides the models' widths.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def main(
+    rows: tuple[str, ...],
+    names: tuple[str, ...],
+    peer_venv: Path | None,
+    layers: int | None,
+    scale: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Make the engines that the rows need, and print their figures."""
+    logging.disable(logging.WARNING)  # libraries' remarks about themselves
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="engine-kernels-") as work:
+        engines = Engines(Path(work), peer_venv, layers, scale)
+        lines = [line for row in rows or ROWS for line in lines_of(row, engines, names or NAMES)]
+    _say("altogether", time.perf_counter() - began)
+    if as_json:
+        click.echo(json.dumps([{**asdict(line), "met": line.met} for line in lines], indent=1))
+    else:
+        show(lines)
+
+
+if __name__ == "__main__":
+    main()
