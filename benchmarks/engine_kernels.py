@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
+        """Whether the goal is met, and no error kept it from being measured; None where there is none."""
+        if self.error:
+            return False
         if self.goal is None:
             return None
         found = self.ours if self.ratio is None else self.ratio
@@ -137,80 +140,67 @@ def compare(row: str, what: str, key: str, goal: float | None, mine: Built, othe
     return Line(row, what, ours_, theirs, round(ours_ / theirs, 3), goal)
 
 
-def against_modelopt(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
-    """Compare BERT-base with ModelOpt's files: one of fixed shapes, one of dynamic shapes built for one shape."""
-    row = "modelopt"
-    for shape in BERT_SHAPES:
-        mine = engines.ours("bert-base", shape)
-        for form in ("fixed", DYNAMIC):
-            peer = engines.modelopt.engine(shape, form)
-            beside = form == DYNAMIC  # the goals are against the better of its two files
-            what = f"BERT-base {shape}, its file {form}"
-            yield compare(row, f"{what}: kernels", "kernels", None if beside else 0.6, mine, peer)
-            yield compare(row, f"{what}: bytes", "bytes", None if beside else 0.75, mine, peer)
-            yield Line(row, f"{what}: waits, signals, casts", mine.cost.waits, peer.cost.waits, None, None)
-            memory = 0.6 if shape == "8x128" and not beside else None
-            yield compare(row, f"{what}: activation memory", "activation_bytes", memory, mine, peer)
+def against_modelopt(engines: Engines, shape: str, form: str) -> Iterator[Line]:
+    """Compare BERT-base with ModelOpt's file of fixed shapes, or its file of dynamic shapes built for one shape."""
+    row, what = "modelopt", f"BERT-base {shape}, its file {form}"
+    mine, peer = engines.ours("bert-base", shape), engines.modelopt.engine(shape, form)
+    beside = form == DYNAMIC  # the goals are against the better of its two files
+    yield compare(row, f"{what}: kernels", "kernels", None if beside else 0.6, mine, peer)
+    yield compare(row, f"{what}: bytes", "bytes", None if beside else 0.75, mine, peer)
+    yield Line(row, f"{what}: waits, signals, casts", mine.cost.waits, peer.cost.waits, None, None)
+    memory = 0.6 if shape == "8x128" and not beside else None
+    yield compare(row, f"{what}: activation memory", "activation_bytes", memory, mine, peer)
 
 
-def token_against_static(engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
+def token_against_static(engines: Engines, name: str, shape: str) -> Iterator[Line]:
     """Compare launches with a scale for each token with launches with constant scales."""
-    for name in names:
-        goal = 1.0 if name in BERT_STYLE else 1.07
-        for shape in ("1x128", DYNAMIC):
-            mine, constant = engines.ours(name, shape), engines.ours(name, shape, STATIC)
-            yield compare("static", f"{name} {shape}: per token / static", "kernels", goal, mine, constant)
+    mine, constant = engines.ours(name, shape), engines.ours(name, shape, STATIC)
+    goal = 1.0 if name in BERT_STYLE else 1.07
+    yield compare("static", f"{name} {shape}: per token / static", "kernels", goal, mine, constant)
 
 
-def search_against_plain(engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
+def search_against_plain(engines: Engines, name: str, shape: str) -> Iterator[Line]:
     """Compare the engine that the search chose with the plain lowering's."""
-    for name in names:
-        for shape, goal in (("1x128", 0.7), (DYNAMIC, 0.9)):
-            mine, plain = engines.ours(name, shape), engines.ours(name, shape, optimize="off")
-            aim = goal if name in SEARCHED else 1.0
-            yield compare("search", f"{name} {shape}: kernels", "kernels", aim, mine, plain)
-            yield compare("search", f"{name} {shape}: bytes", "bytes", None, mine, plain)
+    mine, plain = engines.ours(name, shape), engines.ours(name, shape, optimize="off")
+    goal = 0.9 if shape == DYNAMIC else 0.7
+    yield compare("search", f"{name} {shape}: kernels", "kernels", goal if name in SEARCHED else 1.0, mine, plain)
+    yield compare("search", f"{name} {shape}: bytes", "bytes", None, mine, plain)
 
 
-def against_fp16(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
-    """Compare bytes with the same model's in fp16, at batch 1: a prompt, and one token."""
-    name = "llama-block"
-    for shape, goal in (("1x128", 0.45), ("1x1", None)):
-        mine, plain = engines.ours(name, shape), engines.fp16(name, shape)
-        yield compare("fp16", f"{name} {shape}: bytes", "bytes", goal, mine, plain)
-        yield compare("fp16", f"{name} {shape}: kernels", "kernels", None, mine, plain)
+def against_fp16(engines: Engines, name: str, shape: str) -> Iterator[Line]:
+    """Compare bytes with the same model's in fp16, at batch 1."""
+    mine, plain = engines.ours(name, shape), engines.fp16(name, shape)
+    yield compare("fp16", f"{name} {shape}: bytes", "bytes", 0.45, mine, plain)
+    yield compare("fp16", f"{name} {shape}: kernels", "kernels", None, mine, plain)
 
 
-def search_time(engines: Engines, _: tuple[str, ...]) -> Iterator[Line]:
-    """Time a whole build of BERT-base with the fast search: lowering, candidates, audit."""
-    for shape in ("1x128", DYNAMIC):
-        mine, plain = engines.ours("bert-base", shape), engines.ours("bert-base", shape, optimize="off")
-        seconds = round(mine.seconds, 1)
-        yield Line("time", f"bert-base {shape}: seconds of a fast build", seconds, None, None, SECONDS)
-        against = round(mine.seconds / plain.seconds, 3)
-        yield Line(
-            "time", f"bert-base {shape}: fast / plain build", seconds, round(plain.seconds, 1), against, 2.0
-        )
+def search_time(engines: Engines, name: str, shape: str) -> Iterator[Line]:
+    """Time a whole build with the fast search: lowering, candidates, audit."""
+    mine, plain = engines.ours(name, shape), engines.ours(name, shape, optimize="off")
+    seconds, against = round(mine.seconds, 1), round(mine.seconds / plain.seconds, 3)
+    yield Line("time", f"{name} {shape}: seconds of a fast build", seconds, None, None, SECONDS)
+    yield Line("time", f"{name} {shape}: fast / plain build", seconds, round(plain.seconds, 1), against, 2.0)
 
 
-ROWS: dict[str, Callable[[Engines, tuple[str, ...]], Iterator[Line]]] = {
-    "modelopt": against_modelopt,
-    "static": token_against_static,
-    "search": search_against_plain,
-    "fp16": against_fp16,
-    "time": search_time,
+ROWS: dict[str, tuple[Callable[[Engines, str, str], Iterator[Line]], tuple[str, ...], tuple[str, ...]]] = {
+    "modelopt": (against_modelopt, BERT_SHAPES, ("fixed", DYNAMIC)),
+    "static": (token_against_static, NAMES, ("1x128", DYNAMIC)),
+    "search": (search_against_plain, NAMES, ("1x128", DYNAMIC)),
+    "fp16": (against_fp16, ("llama-block",), ("1x128", "1x1")),
+    "time": (search_time, ("bert-base",), ("1x128", DYNAMIC)),
 }
+"""Row → what makes its lines, and its cases: of each of the first with each of the second."""
 
 
 def lines_of(row: str, engines: Engines, names: tuple[str, ...]) -> Iterator[Line]:
-    """Yield a row's lines, model by model, so that one that fails does not hide the others."""
-    alone = row in {"static", "search"}
-    for group in [(name,) for name in names] if alone else [names]:
+    """Yield a row's lines, case by case, so that one that fails does not hide the others."""
+    compared, firsts, seconds = ROWS[row]
+    for first, second in product(names if firsts == NAMES else firsts, seconds):
         try:
-            yield from ROWS[row](engines, group)
+            yield from compared(engines, first, second)
         except Nvfp4Error as error:
-            what = f"{', '.join(group)}: {error.code}" if alone else error.code
-            yield Line(row, what, None, None, None, 0.0, error.message.splitlines()[0])
+            what = f"{first} {second}: {error.code}"
+            yield Line(row, what, None, None, None, None, error.message.splitlines()[0])
 
 
 def show(lines: list[Line]) -> None:
@@ -220,8 +210,8 @@ def show(lines: list[Line]) -> None:
         table.add_column(heading, justify="left" if heading in {"row", "what"} else "right", no_wrap=True)
     for line in lines:
         ratio = "" if line.ratio is None else f"{line.ratio:.3f}"
-        goal = "" if line.goal is None or line.error else f"≤ {line.goal:g}"
-        verdict = {None: "", True: "met", False: "MISSED"}[line.met]
+        goal = "" if line.goal is None else f"≤ {line.goal:g}"
+        verdict = "FAILED" if line.error else {None: "", True: "met", False: "MISSED"}[line.met]
         table.add_row(line.row, line.what, _number(line.ours), _number(line.baseline), ratio, goal, verdict)
     console = Console(width=max(Console().width, 130))
     console.print(table)
