@@ -141,7 +141,7 @@ def compare(row: str, what: str, key: str, goal: float | None, mine: Built, othe
 
 
 def against_modelopt(engines: Engines, shape: str, form: str) -> Iterator[Line]:
-    """Compare BERT-base with ModelOpt's file of fixed shapes, or its file of dynamic shapes built for one shape."""
+    """Compare BERT-base with ModelOpt's file of fixed shapes, or its dynamic one built for one shape."""
     row, what = "modelopt", f"BERT-base {shape}, its file {form}"
     mine, peer = engines.ours("bert-base", shape), engines.modelopt.engine(shape, form)
     beside = form == DYNAMIC  # the goals are against the better of its two files
