@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from built import BATCHES, SEQUENCES, Built, build_onnx
@@ -68,7 +69,8 @@ class ModelOptFiles:
     def _source(self) -> Path:
         folder = self.folder / "bert"
         if not folder.exists():
-            make("bert-base", self.layers, torch.float32).module.save_pretrained(folder)
+            bert: Any = make("bert-base", self.layers, torch.float32).module
+            bert.save_pretrained(folder)
         return folder
 
 
