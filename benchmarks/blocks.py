@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """Return `[batch, sequence, heads · size]` as `[batch, heads, sequence, size]`."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return torch.unflatten(x, -1, (heads, -1)).transpose(1, 2)
 
 
 def _join(x: Tensor) -> Tensor:
