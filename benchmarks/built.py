@@ -89,7 +89,7 @@ def build_onnx(model: Path, folder: Path, ranges: Mapping[str, Sequence[int]] | 
         engine=folder / "built.engine",
         record=folder / "record.txt",
         log=folder / "tensorrt.log",
-        profile=profile,
+        profiles=(profile,) if profile else (),
     )
     result = run_build(spec, folder)
     rows = parse_record(spec.record.read_text(encoding="utf-8"))

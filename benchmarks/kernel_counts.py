@@ -111,7 +111,7 @@ def launches(model: ir.Model, folder: Path) -> Counter[str]:
         engine=folder / "built.engine",
         record=folder / "record.txt",
         log=folder / "tensorrt.log",
-        profile={value.name or "": _ranges(value) for value in model.graph.inputs},
+        profiles=({value.name or "": _ranges(value) for value in model.graph.inputs},),
     )
     run_build(spec, folder)
     return Counter(row.type for row in parse_record(spec.record.read_text(encoding="utf-8")) if row.is_launch)

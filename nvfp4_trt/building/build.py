@@ -202,7 +202,7 @@ def _record(
         backend=str(plan.backend.name),
         version=made.result.version,
         targets=plan.targets,
-        profile=made.spec.profile,
+        profile={name: tuple(shapes) for name, shapes in plan.profile.items()},
         seconds=round(made.result.seconds, 3),
         trtexec=trtexec,
         recipe=plan.metadata.recipe,

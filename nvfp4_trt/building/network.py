@@ -96,9 +96,9 @@ def _configure(spec: BuildSpec, trt: Any, builder: Any) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if BACKENDS[spec.backend].cross_compiles:
         set_targets(trt, config, spec.targets)
-    if spec.profile:
+    for shapes in spec.profiles:
         profile = builder.create_optimization_profile()
-        for name, (least, best, most) in spec.profile.items():
+        for name, (least, best, most) in shapes.items():
             profile.set_shape(name, least, best, most)
         config.add_optimization_profile(profile)
     return config

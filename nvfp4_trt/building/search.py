@@ -131,7 +131,7 @@ def build_form(plan: Plan, form: Form, lowered: Path) -> Built:
         engine=lowered.parent / "engine",
         record=lowered.parent / "record.txt",
         log=lowered.parent / LOG,
-        profile={name: tuple(shapes) for name, shapes in plan.profile.items()},
+        profiles=({name: tuple(shapes) for name, shapes in plan.profile.items()},) if plan.profile else (),
         plugin=plan.plugin,
     )
     result = run_build(spec, lowered.parent)

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from nvfp4_trt.building.backends import BackendName  # noqa: TC001
 
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+"""Input name → smallest, preferred and largest shape: an optimization profile."""
 PluginForm = Literal["jit", "aot"]
 """Of the Python plugin: launched by Python when the engine runs, or kernels inside the engine."""
 
@@ -39,8 +41,8 @@ class BuildSpec(BaseModel):
     """Where the layer record goes, as the backend gives it."""
     log: Path
     """Where the log grows while TensorRT runs."""
-    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-    """Input name → smallest, preferred and largest shape."""
+    profiles: tuple[Shapes, ...] = ()
+    """One for each range of shapes that the engine is compiled for; none where all shapes are fixed."""
     plugin: PluginSpec | None = None
     """The plugin that the lowered file's plugin nodes need; None where it has none."""
 

@@ -9,13 +9,13 @@ from nvfp4_trt.atomic import output_folder
 from nvfp4_trt.auditing import Audit, Row, audit_engine
 from nvfp4_trt.building import EngineRecord, choose_backend
 from nvfp4_trt.building.build import DEFAULT_TARGET, RECORD_SUFFIX
+from nvfp4_trt.building.process import run_build
 from nvfp4_trt.building.profiles import InputProfile, Range, make_profile
 from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.passes import lower
 from nvfp4_trt.portable import interruptions, layer_scales, load, save
 from nvfp4_trt.serving.manifest import sha256
 from nvfp4_trt.serving.parts import Made, profiles_of
-from nvfp4_trt.serving.process import ProfilesSpec, run_profiles
 from nvfp4_trt.serving.profile_rows import audit_of_all, hull, rows_by_profile
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ def build_shared(
             engine=scratch / output.name,
             record=work / "record.txt",
             log=log,
-            profile={},
+            profiles=tuple({name: tuple(shapes) for name, shapes in each.items()} for each in profiles),
         )
         save(model, spec.model)
         del model
-        result = run_profiles(ProfilesSpec(build=spec, profiles=profiles), work)
+        result = run_build(spec, work)
         rows = rows_by_profile(spec.record.read_text(encoding="utf-8"), len(profiles))
         record = EngineRecord(
             engine=output.name,

@@ -21,7 +21,7 @@ def record(portable, tmp_path_factory):
         engine=folder / "engine",
         record=folder / "record.txt",
         log=folder / "log",
-        profile={"x": ((1, 1, 64), (2, 6, 64), (8, 24, 64))},
+        profiles=({"x": ((1, 1, 64), (2, 6, 64), (8, 24, 64))},),
     )
     run_build(spec, folder)
     return spec.record.read_text(encoding="utf-8")

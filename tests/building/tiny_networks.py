@@ -96,7 +96,7 @@ def make_spec(folder, model, profile=None):
         engine=folder / "tiny.engine",
         record=folder / "record.txt",
         log=folder / "tensorrt.log",
-        profile=profile or {},
+        profiles=(profile,) if profile else (),
     )
 
 

@@ -13,7 +13,8 @@ import nvfp4_trt
 from nvfp4_trt import errors
 from nvfp4_trt.building import EngineRecord
 from nvfp4_trt.portable import load, save
-from nvfp4_trt.serving import process, read_manifest
+from nvfp4_trt.building import process
+from nvfp4_trt.serving import read_manifest
 from nvfp4_trt.serving.build import _copy_model
 from nvfp4_trt.serving.profile_rows import rows_by_profile
 from nvfp4_trt.serving.request import read_request
@@ -166,10 +167,10 @@ def limited(monkeypatch):
     """Return the function that sets a limit of the operating system on the process that builds."""
 
     def limited(which, value):
-        real = process.subprocess.run
+        real = process.subprocess.Popen
         monkeypatch.setattr(
             process.subprocess,
-            "run",
+            "Popen",
             lambda *given, **options: real(
                 *given, preexec_fn=lambda: resource.setrlimit(which, (value, value)), **options
             ),
@@ -192,7 +193,7 @@ def test_a_crash_is_one_error(masked, tmp_path, limited):
 def test_a_full_disk_is_one_error(masked, tmp_path, limited):
     """The engine cannot be written: here, for a limit on the size of a file."""
     limited(resource.RLIMIT_FSIZE, 1 << 20)
-    with pytest.raises(errors.DiskFullError, match=r"no space left while building shared\.engine"):
+    with pytest.raises(errors.DiskFullError, match=r"no space left while building from model\.onnx"):
         build(masked(), tmp_path / "set", buckets="1x32", share_weights=True)
     assert list(tmp_path.iterdir()) == []
 
