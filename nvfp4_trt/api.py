@@ -151,7 +151,10 @@ def build(
     plugin_form: PluginForm = "jit",
     lowered: str | Path | None = None,
     log: str | Path | None = None,
-    optimize: Optimize = "off",
+    optimize: Optimize = "fast",
+    gpu: str | None = None,
+    budget: float | None = None,
+    cache: bool = True,
 ) -> EngineArtifact:
     """Lower a portable ONNX file, build an engine from it in a child process, and audit the engine.
 
@@ -172,6 +175,9 @@ def build(
         lowered=None if lowered is None else Path(lowered),
         log=None if log is None else Path(log),
         optimize=optimize,
+        gpu=gpu,
+        budget=budget,
+        cache=cache,
     )
 
 

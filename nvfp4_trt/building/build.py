@@ -5,28 +5,31 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from nvfp4_trt.atomic import check_writable, output_file, output_folder
 from nvfp4_trt.auditing import Audit, Row  # noqa: TC001 (pydantic needs them at run time)
 from nvfp4_trt.building.backends import Backend, choose_backend
+from nvfp4_trt.building.candidate import LOG, Candidate, Plan
 from nvfp4_trt.building.plugins import LIBRARY, choose_plugin
-from nvfp4_trt.building.profiles import InputProfile, make_profile, parse_ranges
-from nvfp4_trt.building.search import LOG, Built, Candidate, Plan, search
+from nvfp4_trt.building.profiles import complete_ranges, parse_ranges
+from nvfp4_trt.building.search import search
 from nvfp4_trt.building.trtexec import trtexec_line
-from nvfp4_trt.passes import FORMS, PLAIN, Form, Lowering, lower, strip_plugin_functions
+from nvfp4_trt.building.variants import BUDGETS, Optimize, Variant
+from nvfp4_trt.costing import BuilderMemory, builder_memory, find_gpu, gpu_for
+from nvfp4_trt.errors import InputSpecError
+from nvfp4_trt.passes import PLAIN, Form, Lowering, lower, strip_plugin_functions
 from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from nvfp4_trt.building.profiles import InputProfile
+    from nvfp4_trt.building.search import Found
     from nvfp4_trt.building.spec import PluginForm, PluginSpec
-
-Optimize = Literal["off", "fast"]
-"""How much is tried for an engine of fewer kernels."""
 
 RECORD_SUFFIX = ".json"
 DEFAULT_TARGET = "sm_120"
@@ -52,8 +55,18 @@ class EngineRecord(BaseModel):
     """Lowering pass → how many places it changed."""
     form: Form = PLAIN
     """Form of the lowered graph."""
+    loosened: str = ""
+    """A dimension of one extent whose profile begins one below it."""
+    optimize: Optimize = "off"
+    """How much was tried."""
     candidates: tuple[Candidate, ...] = ()
-    """Every form that was built, the plain one first."""
+    """Every variant that was tried, in the order of the trials: first blocks, then whole models."""
+    over: bool = False
+    """Whether the search's time was over before everything was tried."""
+    cost: dict[str, Any] = {}
+    """What a run costs at the profile's optimum, its time modelled; see `nvfp4_trt.costing.EngineCost.brief`."""
+    memory: BuilderMemory | None = None
+    """Device memory, as the builder states it; None where it does not."""
     plugin: str = ""
     """The kernel pack whose kernels the plugin layers run; empty where the engine has none."""
     audit: Audit
@@ -112,9 +125,12 @@ def build_engine(
     plugin_form: PluginForm = "jit",
     lowered: Path | None = None,
     log: Path | None = None,
-    optimize: Optimize = "off",
+    optimize: Optimize = "fast",
+    gpu: str | None = None,
+    budget: float | None = None,
+    cache: bool = True,
 ) -> EngineArtifact:
-    """Lower, build and audit.
+    """Lower, build and audit; of several ways to lower, keep the one whose engine takes the least modelled time.
 
     Args:
         source: a file that `nvfp4-trt export` wrote.
@@ -130,8 +146,11 @@ def build_engine(
         plugin_form: of the Python plugin: `jit` (the engine needs Python), or `aot` (the engine has the kernels).
         lowered: where to keep the lowered ONNX file, if anywhere.
         log: where to keep TensorRT's log, if anywhere; also kept where the build fails.
-        optimize: `fast` builds each form of the lowered graph and keeps the engine with the fewest kernel
-            launches; `off` builds the plain form.
+        optimize: what is tried beside the plain lowering: nothing (`off`), the variants that win somewhere
+            (`fast`), or all (`full`).
+        gpu: the GPU that times are modelled on, see `costing.find_gpu`; by default one of the first target.
+        budget: seconds that the search may take beside the plain build; by default 60 (`fast`) or 600 (`full`).
+        cache: use outcomes of earlier builds, and keep those of this one, in the user's cache.
 
     Raises:
         BackendMissingError, FeatureUnsupportedError, TargetUnsupportedError, PluginsUnsupportedError: the backend
@@ -139,7 +158,8 @@ def build_engine(
         PackInvalidError, KernelMissingError, WrongKindError: the kernel pack or the plugin's library do not fit.
         ParseFailedError, BuildFailedError, BuildCrashedError: TensorRT failed.
         Fp4LostError: a requested GEMM is not FP4.
-        ProfileError, InputSpecError: a range does not fit.
+        ProfileError, InputSpecError: a range does not fit, or the budget is negative.
+        UnknownGpuError: no figures are known for the GPU.
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load`.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
     """
@@ -149,10 +169,13 @@ def build_engine(
     chosen = choose_backend(backend)
     goals = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if chosen.cross_compiles else ())
     chosen.check_targets(goals)
+    modelled = find_gpu(gpu) if gpu else gpu_for(goals)
+    if budget is not None and not budget >= 0:
+        raise InputSpecError(f"--budget {budget:g} is no number of seconds", "give 0 or more")
     with_plugin = choose_plugin(chosen, goals, plugin, plugin_library, plugin_form)
     ranges = parse_ranges(dims)
     model, metadata = load(source)
-    profile = make_profile(model.graph.inputs, ranges, metadata.example_shapes)
+    ranges = complete_ranges(model.graph.inputs, ranges, metadata.example_shapes)
     attention = any(node.op_type == "Attention" for node in model.graph)
     scales = layer_scales(model)
     between = interruptions(model, metadata.layers)
@@ -164,57 +187,68 @@ def build_engine(
         between=between,
         backend=chosen,
         targets=goals,
-        profile=profile,
-        extents={name: given.min for name, given in ranges.items() if given.min == given.max},
+        ranges=ranges,
         plugin=with_plugin,
         allow=tuple(allow),
+        gpu=modelled,
     )
+    limit = BUDGETS[optimize] if budget is None else budget
     with output_folder(output) as scratch:
         work = scratch / ".work"
         work.mkdir()
-        form = PLAIN
+        variant = Variant()
         try:
-            made, candidates = search(plan, FORMS if optimize == "fast" else (PLAIN,), work, kept.name)
-            form = made.form
+            found = search(plan, optimize, work, kept.name, budget=limit, cached=cache)
+            variant = found.built.prepared.variant
         finally:
-            _keep(work / form, kept.name, lowered, log)
+            _keep(work / variant.name, kept.name, lowered, log)
         written = scratch / output.name
-        made.spec.engine.rename(written)
+        prepared = found.built.prepared
+        prepared.spec.engine.rename(written)
+        profile = dict(prepared.profile)
         equivalent = _trtexec(chosen, goals, kept, output, profile, with_plugin, attention=attention)
-        record = _record(plan, made, candidates, written, scales, equivalent)
+        record = _record(plan, found, optimize, written, scales, equivalent)
         shutil.rmtree(work)
         (scratch / f"{output.name}{RECORD_SUFFIX}").write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return EngineArtifact(output, record)
 
 
 def _record(
-    plan: Plan,
-    made: Built,
-    candidates: tuple[Candidate, ...],
-    engine: Path,
-    scales: dict[str, LayerScales],
-    trtexec: str,
+    plan: Plan, found: Found, optimize: Optimize, engine: Path, scales: dict[str, LayerScales], trtexec: str
 ) -> EngineRecord:
+    built, prepared = found.built, found.built.prepared
     return EngineRecord(
         engine=engine.name,
         engine_sha256=_sha256(engine),
         engine_bytes=engine.stat().st_size,
         backend=str(plan.backend.name),
-        version=made.result.version,
+        version=built.result.version,
         targets=plan.targets,
-        profile={name: tuple(shapes) for name, shapes in plan.profile.items()},
-        seconds=round(made.result.seconds, 3),
+        profile={name: tuple(shapes) for name, shapes in prepared.profile.items()},
+        seconds=round(built.result.seconds, 3),
         trtexec=trtexec,
         recipe=plan.metadata.recipe,
         source_sha256=plan.metadata.source_sha256,
-        passes=made.lowering.changes,
-        form=made.form,
-        candidates=candidates,
+        passes=prepared.lowering.changes,
+        form=prepared.variant.form,
+        loosened=prepared.variant.loosened,
+        optimize=optimize,
+        candidates=found.candidates,
+        over=found.over,
+        cost=built.cost.brief(),
+        memory=_memory(prepared.spec.log),
         plugin="" if plan.plugin is None else str(plan.plugin.pack),
-        audit=made.audit,
+        audit=built.audit,
         scales=scales,
-        rows=tuple(made.rows),
+        rows=tuple(built.rows),
     )
+
+
+def _memory(log: Path) -> BuilderMemory | None:
+    try:
+        return builder_memory(log.read_text(encoding="utf-8", errors="replace"))
+    except ValueError:
+        return None
 
 
 def _trtexec(

@@ -53,10 +53,10 @@ def parse_ranges(specs: Sequence[str]) -> dict[str, Range]:
     return found
 
 
-def make_profile(
+def complete_ranges(
     inputs: Sequence[ir.Value], ranges: Mapping[str, Range], example: Mapping[str, Sequence[int]]
-) -> dict[str, InputProfile]:
-    """Return the profile of every input that has a dynamic dimension.
+) -> dict[str, Range]:
+    """Return the range of every dynamic dimension.
 
     A dimension without a range gets `1 : its extent in the example : HEADROOM times that`.
 
@@ -81,7 +81,17 @@ def make_profile(
         raise ProfileError(
             f"--dim {unknown[0]}: the model has no such dimension", f"its dynamic dimensions: {known}"
         )
-    chosen = {name: ranges.get(name, Range(1, extent, HEADROOM * extent)) for name, extent in extents.items()}
+    return {name: ranges.get(name, Range(1, extent, HEADROOM * extent)) for name, extent in extents.items()}
+
+
+def make_profile(
+    inputs: Sequence[ir.Value], ranges: Mapping[str, Range], example: Mapping[str, Sequence[int]]
+) -> dict[str, InputProfile]:
+    """Return the profile of every input that has a dynamic dimension.
+
+    Args: and raises: see `complete_ranges`.
+    """
+    chosen = complete_ranges(inputs, ranges, example)
     profile = {}
     for value in inputs:
         dims = [] if value.shape is None else list(value.shape)

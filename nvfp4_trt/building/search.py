@@ -1,165 +1,186 @@
-"""Forms of one model, each built and audited; the engine with the fewest kernel launches is kept."""
+"""Variants of one model, tried on its first blocks and then whole; the engine of the least modelled time stays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel
-
-from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
-from nvfp4_trt.building.aot_nodes import use_aot_nodes
-from nvfp4_trt.building.plugins import plugin_gemms
-from nvfp4_trt.building.process import run_build
-from nvfp4_trt.building.spec import BuildResult, BuildSpec
+from nvfp4_trt.building.candidate import Candidate, finish, prepare
+from nvfp4_trt.building.outcomes import outcome_key, recall, remember
+from nvfp4_trt.building.process import Job, run_builds
+from nvfp4_trt.building.spec import BuildResult
+from nvfp4_trt.building.variants import variants
 from nvfp4_trt.errors import BuildCrashedError, BuildFailedError, Fp4LostError, Nvfp4Error, ParseFailedError
-from nvfp4_trt.passes import Form, Lowering, lower, strip_plugin_functions
-from nvfp4_trt.portable import load, save
+from nvfp4_trt.passes import KEPT_BLOCKS, find_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from nvfp4_trt.building.backends import Backend
-    from nvfp4_trt.building.profiles import InputProfile
-    from nvfp4_trt.building.spec import PluginSpec
-    from nvfp4_trt.portable import Metadata
+    from nvfp4_trt.building.candidate import Built, Plan, Prepared
+    from nvfp4_trt.building.process import Outcome
+    from nvfp4_trt.building.variants import Optimize, Variant
+    from nvfp4_trt.passes import Blocks
 
-LOG = "tensorrt.log"
-
-_OF_ONE_FORM = (BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError)
-"""What may befall one form and spare another."""
-
-
-class Candidate(BaseModel):
-    """One form that was built, as the engine's record tells of it."""
-
-    form: Form
-    kernels: int = 0
-    """Kernel launches; 0 where it failed."""
-    seconds: float = 0.0
-    """Wall time of the build."""
-    error: str = ""
-    """Code and message of the error; empty where it went well."""
+_OF_ONE_VARIANT = (BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError)
+"""What may befall one variant and spare another."""
+_WHOLE: dict[Optimize, int] = {"off": 0, "fast": 1, "full": 3}
+"""How many variants are built whole beside the plain one."""
+OVER = "not built: the search's time was over"
+_UNCUT = "not tried: the graph cannot be cut behind its first blocks"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What all forms of a build have in common."""
+class Found(NamedTuple):
+    """What a search found."""
 
-    source: Path
-    metadata: Metadata
-    """Of the source."""
-    between: Mapping[str, str]
-    """Layer → what stands between its dequantized weight and a MatMul."""
-    backend: Backend
-    targets: tuple[str, ...]
-    profile: Mapping[str, InputProfile]
-    extents: Mapping[str, int]
-    """Dynamic dimensions that are given one extent."""
-    plugin: PluginSpec | None
-    allow: tuple[str, ...]
-    """Patterns of layers that may be built in higher precision."""
+    built: Built
+    candidates: tuple[Candidate, ...]
+    """Every variant that was tried, in the order of the trials."""
+    over: bool
+    """Whether the time was over before everything was tried."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """One form's engine, audited."""
+@dataclass
+class _Search:
+    """The state of a search."""
 
-    form: Form
-    spec: BuildSpec
-    lowering: Lowering
-    result: BuildResult
-    rows: list[Row]
-    audit: Audit
+    plan: Plan
+    work: Path
+    name: str
+    until: float
+    cached: bool
+    tried: list[Candidate] = field(default_factory=list)
+    failed: list[Nvfp4Error] = field(default_factory=list)
+
+    def trials(self, each: Sequence[Variant], blocks: Blocks) -> list[Built]:
+        """Build the first blocks of variants, or recall how that went."""
+        prepared: list[Prepared | None] = []
+        known: dict[int, BuildResult] = {}
+
+        def jobs() -> Iterator[Job]:
+            for index, variant in enumerate(each):
+                made = prepare(self.plan, variant, self.work / f"trial {index}" / self.name, blocks)
+                prepared.append(made)
+                found = self._recall(made)
+                if found is not None:
+                    known[index] = found
+                elif made is not None:
+                    yield Job(made.spec, made.folder, optional=True)
+
+        outcomes = iter(run_builds(jobs(), self.until))
+        built = []
+        for index, (variant, made) in enumerate(zip(each, prepared, strict=True)):
+            if made is None:
+                self.tried.append(Candidate(form=variant.form, loosened=variant.loosened, error=_UNCUT))
+                continue
+            outcome = known[index] if index in known else next(outcomes)
+            built += self._settle(made, outcome, KEPT_BLOCKS, keep=index not in known)
+        return built
+
+    def wholes(self, each: Sequence[Variant], *, unless_known: bool = True) -> list[Built]:
+        """Build the whole model in several variants.
+
+        Where all outcomes are known from before, only the one that wins is built.
+        """
+        prepared = [self._whole(variant) for variant in each]
+        known = [self._recall(made) for made in prepared] if unless_known and len(each) > 1 else []
+        if known and all(known):
+            built = [x for m, k in zip(prepared, known, strict=True) for x in self._settle(m, k, 0, keep=False)]
+            return self._again(_best(built)) if built else []
+        outcomes = run_builds([Job(x.spec, x.folder, x.variant != each[0]) for x in prepared], self.until)
+        return [b for x, how in zip(prepared, outcomes, strict=True) for b in self._settle(x, how, 0, keep=True)]
+
+    def _whole(self, variant: Variant) -> Prepared:
+        made = prepare(self.plan, variant, self.work / variant.name / self.name)
+        if made is None:
+            raise TypeError("a whole model is never cut")
+        return made
+
+    def _again(self, winner: Built) -> list[Built]:
+        """Build what an earlier build's record says is the best."""
+        (outcome,) = run_builds([Job(winner.prepared.spec, winner.prepared.folder)])
+        if not isinstance(outcome, BuildResult):
+            raise outcome or TypeError("a build that is not optional ends")
+        return [finish(self.plan, winner.prepared, outcome)]
+
+    def _recall(self, made: Prepared | None) -> BuildResult | None:
+        return recall(outcome_key(made.spec), made.spec) if self.cached and made is not None else None
+
+    def _settle(self, made: Prepared, outcome: Outcome, blocks: int, *, keep: bool) -> list[Built]:
+        """Audit and cost one build, and note it; return it where it is sound."""
+        told = Candidate(form=made.variant.form, loosened=made.variant.loosened, blocks=blocks)
+        if outcome is None:
+            self.tried.append(told.model_copy(update={"error": OVER}))
+            return []
+        try:
+            if isinstance(outcome, Nvfp4Error):
+                raise outcome
+            built = finish(self.plan, made, outcome)
+        except _OF_ONE_VARIANT as error:
+            self.failed.append(error)
+            self.tried.append(told.model_copy(update={"error": _in_short(error)}))
+            return []
+        if keep and self.cached:
+            remember(outcome_key(made.spec), made.spec, outcome)
+        figures = {
+            "kernels": built.cost.kernels,
+            "bytes": built.cost.bytes,
+            "microseconds": round(built.cost.microseconds, 3),
+            "seconds": round(outcome.seconds, 3),
+        }
+        self.tried.append(told.model_copy(update=figures))
+        return [built]
 
 
-def search(plan: Plan, forms: Sequence[Form], work: Path, name: str) -> tuple[Built, tuple[Candidate, ...]]:
-    """Build forms one after another and choose.
+def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: float, cached: bool) -> Found:
+    """Build variants of a model and choose.
+
+    Where the model consists of repeated blocks, variants are tried on the first ones, and those that take less
+    modelled time there than the plain one are built whole, beside the plain one, which stays unless another takes
+    less. Of a model without such blocks, each variant is built whole.
 
     Args:
         plan: what to build.
-        forms: the plain one first: it is kept unless another has fewer launches.
-        work: each form gets a folder here, named after it.
+        optimize: how much is tried.
+        work: each build gets a folder here.
         name: of the lowered file in it.
+        budget: seconds after which only the plain variant is still built.
+        cached: whether outcomes of earlier builds count, and those of this one are kept.
 
     Raises:
-        BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError: every form failed; what the first met.
+        BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError: every variant failed; what the first
+            one met.
         Nvfp4Error: any other error ends the search.
     """
-    built, told, failed = [], [], []
-    for form in forms:
-        folder = work / form
-        folder.mkdir()
-        try:
-            made = build_form(plan, form, folder / name)
-        except _OF_ONE_FORM as error:
-            failed.append(error)
-            told.append(Candidate(form=form, error=_in_short(error)))
-            continue
-        built.append(made)
-        seconds = round(made.result.seconds, 3)
-        told.append(Candidate(form=form, kernels=made.audit.kernels, seconds=seconds))
-    if not built:
-        raise failed[0]
-    return min(built, key=lambda made: made.audit.kernels), tuple(told)
+    state = _Search(plan, work, name, time.monotonic() + budget, cached)
+    plain, *others = variants(optimize, plan.ranges)
+    blocks = find_blocks(layer.name for layer in plan.metadata.layers if layer.quantized) if others else None
+    if blocks is not None:
+        trials = state.trials([plain, *others], blocks)
+        others = _promising(plain, others, trials, _WHOLE[optimize])
+    built = state.wholes([plain, *others])
+    if not built and state.failed:
+        raise state.failed[0]
+    return Found(_best(built), tuple(state.tried), any(each.error == OVER for each in state.tried))
 
 
-def build_form(plan: Plan, form: Form, lowered: Path) -> Built:
-    """Lower to one form, build it in a child process, and audit the engine.
+def _promising(plain: Variant, others: Sequence[Variant], trials: Sequence[Built], count: int) -> list[Variant]:
+    """Return the variants whose trials took less modelled time than the plain one's, the best ones first.
 
-    Args:
-        plan: what to build.
-        form: of the graph.
-        lowered: where the lowered file goes; its folder holds all else.
-
-    Raises:
-        BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError: TensorRT failed, or lost FP4.
+    Where no trial of the plain one went well, all that did are promising; where none at all did, the first are.
     """
-    model, _ = load(plan.source)  # each form anew: lowering changes the graph in place
-    lowering = lower(model, plugin=plan.plugin is not None, form=form, extents=plan.extents)
-    if plan.plugin is not None:
-        strip_plugin_functions(model)
-        if plan.plugin.form == "aot":
-            use_aot_nodes(model)
-    save(model, lowered)
-    del model  # the child needs the memory
-    spec = BuildSpec(
-        backend=plan.backend.name,
-        targets=plan.targets,
-        model=lowered,
-        engine=lowered.parent / "engine",
-        record=lowered.parent / "record.txt",
-        log=lowered.parent / LOG,
-        profiles=({name: tuple(shapes) for name, shapes in plan.profile.items()},) if plan.profile else (),
-        plugin=plan.plugin,
-    )
-    result = run_build(spec, lowered.parent)
-    rows = _rows(spec)
-    by_plugin = plugin_gemms(plan.plugin, lowering.plugin_gemms)
-    audit = audit_engine(
-        rows,
-        plan.metadata.layers,
-        lowering.gemms,
-        lowering.scales,
-        plan.between,
-        allow=plan.allow,
-        plugin=by_plugin,
-    )
-    audit.check()
-    return Built(form, spec, lowering, result, rows, audit)
+    if not trials:
+        return list(others[:count])
+    found = {each.prepared.variant: each.cost.microseconds for each in trials}
+    limit = found.pop(plain, float("inf"))
+    return sorted((each for each in found if found[each] < limit), key=lambda each: found[each])[:count]
+
+
+def _best(built: Sequence[Built]) -> Built:
+    return min(built, key=lambda each: each.cost.microseconds)
 
 
 def _in_short(error: Nvfp4Error) -> str:
     """Return code and message on one line."""
     return f"{error.code}: {error.message.splitlines()[0]}"
-
-
-def _rows(spec: BuildSpec) -> list[Row]:
-    try:
-        return parse_record(spec.record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BuildFailedError(
-            f"{spec.backend} gave no layer record, so nothing proves that the engine's GEMMs are FP4",
-            "report the backend's version; --log FILE keeps its log",
-        ) from error

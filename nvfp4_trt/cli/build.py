@@ -11,6 +11,7 @@ from nvfp4_trt.cli.bucket_options import BucketOptions, bucket_options, build_se
 from nvfp4_trt.cli.build_plugin import plugin as build_plugin
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
+from nvfp4_trt.cli.search_options import search_options
 
 if TYPE_CHECKING:
     from nvfp4_trt.building import Optimize
@@ -68,13 +69,7 @@ build.add_command(build_plugin)
     show_default=True,
     help="With --plugin: kernels that Python launches when the engine runs, or kernels inside the engine.",
 )
-@click.option(
-    "--optimize",
-    type=click.Choice(["off", "fast"]),
-    default="off",
-    show_default=True,
-    help="Build each form of the lowered graph, and keep the engine with the fewest kernels.",
-)
+@search_options
 @bucket_options
 @click.option("--lowered", type=click.Path(path_type=Path), help="Keep the lowered ONNX file here.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep TensorRT's log here.")
@@ -92,6 +87,9 @@ def engine(
     plugin_library: Path | None,
     plugin_form: PluginForm,
     optimize: Optimize,
+    gpu: str | None,
+    budget: float | None,
+    cache: bool,
     lowered: Path | None,
     log: Path | None,
     as_json: bool,
@@ -114,6 +112,9 @@ def engine(
         "lowered": lowered,
         "log": log,
         "optimize": optimize,
+        "gpu": gpu,
+        "budget": budget,
+        "cache": cache,
     }
     given = BucketOptions(**for_buckets)
     if given.buckets:

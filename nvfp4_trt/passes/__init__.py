@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.block_quantizers import BlockQuantizers
+from nvfp4_trt.passes.first_blocks import KEPT_BLOCKS, Blocks, find_blocks, keep_first_blocks
 from nvfp4_trt.passes.fixed_dims import fix_dims
 from nvfp4_trt.passes.flatten_rows import FlattenRows
 from nvfp4_trt.passes.forms import FORMS, PLAIN, Form
@@ -97,8 +98,7 @@ def lower(
         portable_rest: with `plugin`, leave what the plugin does not take as it is, so that ONNX Runtime runs
             the whole file: it has no kernels for the FLOAT4E2M1 of TensorRT's form.
         form: of the graph, where several mean the same.
-        extents: dynamic dimensions that are to have one extent, by name. The form `operator` writes them into the
-            graph; `blocks` needs the number of rows to stay dynamic.
+        extents: dynamic dimensions that are to have one extent, by name; they become numbers in the graph.
     """
     changes: dict[str, int] = {}
     gemms: dict[str, str] = {}
@@ -110,7 +110,7 @@ def lower(
         # In front of TensorRTQuantizers, which then finds what it leaves.
         both = (BlockQuantizers, TensorRTQuantizers)
         pipeline = tuple(each for kind in pipeline for each in (both if kind is TensorRTQuantizers else (kind,)))
-    elif extents:
+    if extents:
         changes["fixed-dims"] = fix_dims(model, extents)
     for kind in pipeline:
         if kind is OuterScale:  # the last moment at which sites and their scales are what they were
@@ -136,15 +136,19 @@ _ALL: tuple[type[LoweringPass], ...] = (*PIPELINE, *PLUGIN_PIPELINE, BlockQuanti
 _NAMES = [kind.__name__ for kind in dict.fromkeys(_ALL)]
 __all__ = [  # noqa: PLE0604
     "FORMS",
+    "KEPT_BLOCKS",
     "PIPELINE",
     "PLAIN",
     "PLUGIN_DOMAIN",
     "PLUGIN_PASSES",
     "PLUGIN_PIPELINE",
+    "Blocks",
     "Form",
     "Lowering",
     "LoweringPass",
+    "find_blocks",
     "fix_dims",
+    "keep_first_blocks",
     "lower",
     "strip_plugin_functions",
     *_NAMES,

@@ -57,16 +57,28 @@ def export_summary(artifact: OnnxArtifact, specs: Sequence[str], seed: int) -> l
 
 
 def _candidates(record: EngineRecord) -> list[tuple[str, str]]:
-    """Return a line for each form that a search built."""
+    """Return a line for each variant that a search tried."""
     if len(record.candidates) < 2:  # noqa: PLR2004
         return []
-    return [
+    chosen = (record.form, record.loosened, 0)
+    lines = [
         (
-            f"form {each.form}" + (" (chosen)" if each.form == record.form else ""),
-            each.error or f"{each.kernels} kernels, built in {each.seconds:.1f} s",
+            f"tried {each.name}" + (" (chosen)" if (each.form, each.loosened, each.blocks) == chosen else ""),
+            each.error
+            or f"{each.kernels} kernels, {each.bytes / 1e6:,.1f} MB moved, {each.microseconds:,.1f} µs modelled",
         )
         for each in record.candidates
     ]
+    over = ("search", "its time was over before everything was tried: --budget SECONDS gives it more")
+    return [*lines, over] if record.over else lines
+
+
+def _cost(record: EngineRecord) -> list[tuple[str, str]]:
+    """Return what a run costs; a record of before has no such figures."""
+    if not record.cost:
+        return []
+    moved, time = record.cost["bytes"] / 1e6, record.cost["microseconds_modelled"]
+    return [("a run, modelled", f"{moved:,.1f} MB moved, {time:,.1f} µs on {record.cost['gpu']}")]
 
 
 def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
@@ -84,6 +96,7 @@ def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
     ratio = audit.weight_bytes / audit.floor_bytes if audit.floor_bytes else 0.0
     lines += [
         ("kernels", str(audit.kernels)),
+        *_cost(record),
         *_candidates(record),
         ("engine", f"{record.engine_bytes:,} bytes"),
         (

@@ -96,7 +96,8 @@ def build_buckets(
             taken = {name: options[name] for name in _SHARED_OPTIONS if name in options}
             parts = [build_shared(request, scratch / ENGINES / SHARED, costs=costs, log=logs / SHARED, **taken)]
         else:
-            parts = list(_engines(request, scratch, costs, logs, say, options))
+            searched = {**options, "gpu": chosen.name}
+            parts = list(_engines(request, scratch, costs, logs, say, searched))
         for part in parts:
             _settle(part, scratch, folder)
         manifest = _manifest(request, model, parts, scratch, gpu=chosen.name, shared=share_weights)

@@ -56,7 +56,7 @@ def broken(request, portable, tmp_path):
 def test_lost_fp4_fails_the_build_and_leaves_nothing(broken, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(Fp4LostError) as caught:
-        build_engine(broken, tmp_path / "out" / "model.engine", backend=RTX)
+        build_engine(broken, tmp_path / "out" / "model.engine", backend=RTX, optimize="off")
     error = caught.value
     assert (error.code, error.exit_status) == ("fp4-lost", 1)
     assert "the GEMM of 2 is not FP4" in error.message
@@ -66,7 +66,7 @@ def test_lost_fp4_fails_the_build_and_leaves_nothing(broken, tmp_path):
 
 
 def test_a_shortfall_is_accepted_by_name_and_recorded(broken, tmp_path):
-    artifact = build_engine(broken, tmp_path / "model.engine", backend=RTX, allow=["2"])
+    artifact = build_engine(broken, tmp_path / "model.engine", backend=RTX, optimize="off", allow=["2"])
     first, second = artifact.audit.layers
     assert first.realized
     assert not first.accepted
@@ -79,19 +79,25 @@ def test_a_shortfall_is_accepted_by_name_and_recorded(broken, tmp_path):
 
 def test_a_pattern_that_matches_no_layer_is_an_error(portable, tmp_path):
     with pytest.raises(PatternMatchesNothingError, match="--allow-higher-precision 'encoder"):
-        build_engine(portable("rows").path, tmp_path / "model.engine", backend=RTX, allow=["encoder.*"])
+        build_engine(
+            portable("rows").path, tmp_path / "model.engine", backend=RTX, optimize="off", allow=["encoder.*"]
+        )
     assert names_in(tmp_path) == []
 
 
 def test_accepting_what_is_realized_changes_nothing(portable, tmp_path):
-    artifact = build_engine(portable("rows").path, tmp_path / "model.engine", backend=RTX, allow=["*"])
+    artifact = build_engine(
+        portable("rows").path, tmp_path / "model.engine", backend=RTX, optimize="off", allow=["*"]
+    )
     assert artifact.audit.counts() == (2, 2)
     assert not any(layer.accepted for layer in artifact.audit.layers)
 
 
 @pytest.mark.parametrize(("recipe", "kind"), [("w4a16", WEIGHT_ONLY), ("w4a4-dynamic-token", NVFP4)])
 def test_layers_bytes_and_scales(portable, tmp_path, recipe, kind):
-    audit = build_engine(portable("heads", recipe).path, tmp_path / "model.engine", backend=RTX).audit
+    audit = build_engine(
+        portable("heads", recipe).path, tmp_path / "model.engine", backend=RTX, optimize="off"
+    ).audit
     assert {layer.name for layer in audit.layers} == {"query", "key", "value", "out", "pooler"}
     assert audit.counts(kind) == (5, 5)
     assert all(layer.row for layer in audit.layers)
@@ -103,7 +109,7 @@ def test_layers_bytes_and_scales(portable, tmp_path, recipe, kind):
 
 def test_a_model_that_is_one_linear_layer(portable, tmp_path):
     """Its layer's name is empty."""
-    audit = build_engine(portable("bare").path, tmp_path / "model.engine", backend=RTX).audit
+    audit = build_engine(portable("bare").path, tmp_path / "model.engine", backend=RTX, optimize="off").audit
     assert [(layer.name, layer.realized) for layer in audit.layers] == [("", True)]
 
 
@@ -145,7 +151,7 @@ def test_the_scales_of_an_odd_n_are_counted_too(tmp_path):
     made = nvfp4_trt.export(
         model, tmp_path / "odd.onnx", inputs=[{"input": torch.randn(8, 256)}], dynamic=["batch"]
     )
-    audit = nvfp4_trt.build(made, tmp_path / "odd.engine", backend="tensorrt_rtx").audit
+    audit = nvfp4_trt.build(made, tmp_path / "odd.engine", backend="tensorrt_rtx", optimize="off").audit
     assert audit.counts() == (1, 1)
     assert audit.floor_bytes <= audit.weight_bytes < 1.3 * audit.floor_bytes
 

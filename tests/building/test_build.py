@@ -47,6 +47,7 @@ def built(portable, tmp_path_factory):
         portable("rows").path,
         folder / "rows.engine",
         backend=RTX,
+        optimize="off",
         targets=["sm_120", "sm_121", "sm_120"],
         dims=["batch=1:4:9"],
         lowered=folder / "rows.trt.onnx",
@@ -112,7 +113,7 @@ def fails(kind, source, folder, **options):
     out = folder / "out"
     out.mkdir()
     with pytest.raises(kind) as caught:
-        build_engine(source, out / "model.engine", backend=RTX, log=out / "log", **options)
+        build_engine(source, out / "model.engine", backend=RTX, optimize="off", log=out / "log", **options)
     assert set(names_in(out)) <= {"log"}
     return caught.value
 
@@ -191,7 +192,9 @@ def test_a_crash_of_the_child(portable, tmp_path, how):
     out = tmp_path / "out"
     out.mkdir()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(build_engine, source, out / "model.engine", backend=RTX, log=out / "log")
+        running = pool.submit(
+            build_engine, source, out / "model.engine", backend=RTX, optimize="off", log=out / "log"
+        )
         (worker,) = wait_for(lambda: workers_of(os.getpid()))
         wait_for(lambda: log_has_lines(out))
         os.kill(worker, how)
@@ -215,7 +218,18 @@ def test_an_exception_in_the_child_is_shown(tmp_path):
 
 def test_ctrl_c_leaves_no_child_and_no_file(portable, tmp_path):
     source = portable("gpt2").path
-    command = [sys.executable, "-m", "nvfp4_trt.cli", "build", "engine", str(source), "--backend", RTX]
+    command = [
+        sys.executable,
+        "-m",
+        "nvfp4_trt.cli",
+        "build",
+        "engine",
+        str(source),
+        "--backend",
+        RTX,
+        "--optimize",
+        "off",
+    ]
     parent = subprocess.Popen(
         [*command, "-o", str(tmp_path / "model.engine"), "--lowered", str(tmp_path / "lowered.onnx")],
         stderr=subprocess.PIPE,
@@ -244,7 +258,9 @@ def test_a_wrong_target_or_range_fails_before_anything_is_written(portable, tmp_
         ({"dims": ["batch"]}, errors.InputSpecError),
     ):
         with pytest.raises(kind):
-            build_engine(source, tmp_path / "model.engine", backend=RTX, log=tmp_path / "log", **options)
+            build_engine(
+                source, tmp_path / "model.engine", backend=RTX, optimize="off", log=tmp_path / "log", **options
+            )
     assert names_in(tmp_path) == []
 
 
@@ -256,7 +272,7 @@ def test_a_missing_folder_fails_first(portable, tmp_path):
 def test_a_lowered_file_is_not_taken_for_a_portable_one(portable, tmp_path):
     lower_file(portable("rows").path, tmp_path / "lowered.onnx")
     with pytest.raises(errors.NotOurOnnxError, match="lowered already"):
-        build_engine(tmp_path / "lowered.onnx", tmp_path / "model.engine", backend=RTX)
+        build_engine(tmp_path / "lowered.onnx", tmp_path / "model.engine", backend=RTX, optimize="off")
     assert names_in(tmp_path) == ["lowered.onnx"]
 
 
@@ -265,7 +281,7 @@ def test_a_failed_build_keeps_the_engine_that_was_there(portable, tmp_path):
     engine = tmp_path / "out" / "model.engine"
     engine.write_bytes(b"before")
     with pytest.raises(errors.ParseFailedError):
-        build_engine(edited(portable("rows"), tmp_path, with_bit_shift), engine, backend=RTX)
+        build_engine(edited(portable("rows"), tmp_path, with_bit_shift), engine, backend=RTX, optimize="off")
     assert names_in(tmp_path / "out") == ["model.engine"]
     assert engine.read_bytes() == b"before"
 

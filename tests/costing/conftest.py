@@ -38,6 +38,7 @@ def engine(portable, tmp_path_factory) -> Callable[..., Built]:
             portable(name).path,
             folder / "engine",
             backend="tensorrt_rtx",
+            optimize="off",
             dims=dims,
             allow=["*"],
             lowered=folder / "lowered.onnx",

@@ -11,9 +11,8 @@ from masked import build
 
 import nvfp4_trt
 from nvfp4_trt import errors
-from nvfp4_trt.building import EngineRecord
+from nvfp4_trt.building import EngineRecord, process
 from nvfp4_trt.portable import load, save
-from nvfp4_trt.building import process
 from nvfp4_trt.serving import read_manifest
 from nvfp4_trt.serving.build import _copy_model
 from nvfp4_trt.serving.profile_rows import rows_by_profile
