@@ -53,6 +53,11 @@ class _Search:
     tried: list[Candidate] = field(default_factory=list)
     failed: list[Nvfp4Error] = field(default_factory=list)
 
+    @property
+    def over(self) -> bool:
+        """Whether something was left undone for want of time."""
+        return any(each.error == OVER for each in self.tried)
+
     def trials(self, each: Sequence[Variant], blocks: Blocks) -> list[Built]:
         """Build the first blocks of variants, or recall how that went."""
         prepared: list[Prepared | None] = []
@@ -158,11 +163,11 @@ def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: flo
     blocks = find_blocks(layer.name for layer in plan.metadata.layers if layer.quantized) if others else None
     if blocks is not None:
         trials = state.trials([plain, *others], blocks)
-        others = _promising(plain, others, trials, _WHOLE[optimize])
+        others = _promising(plain, others, trials, _WHOLE[optimize]) if trials or not state.over else []
     built = state.wholes([plain, *others])
     if not built and state.failed:
         raise state.failed[0]
-    return Found(_best(built), tuple(state.tried), any(each.error == OVER for each in state.tried))
+    return Found(_best(built), tuple(state.tried), state.over)
 
 
 def _promising(plain: Variant, others: Sequence[Variant], trials: Sequence[Built], count: int) -> list[Variant]:

@@ -1,4 +1,6 @@
-"""Forms of one model, built for real: what is chosen, what is told, and what a failure leaves behind."""
+"""Variants of one model, built for real: what is chosen, what is told, and what a failure leaves behind."""
+
+import resource
 
 import pytest
 import torch
@@ -6,9 +8,12 @@ from torch import nn
 
 import nvfp4_trt
 from nvfp4_trt.auditing import parse_record
-from nvfp4_trt.building import EngineRecord, build_engine
-from nvfp4_trt.errors import Fp4LostError
-from nvfp4_trt.passes import FORMS, PLAIN
+from nvfp4_trt.building import EngineRecord, build_engine, process
+from nvfp4_trt.building import search as search_module
+from nvfp4_trt.building.profiles import parse_ranges
+from nvfp4_trt.building.variants import variants
+from nvfp4_trt.errors import Fp4LostError, InputSpecError, UnknownGpuError
+from nvfp4_trt.passes import KEPT_BLOCKS, PLAIN
 from nvfp4_trt.portable import load, save
 
 pytestmark = pytest.mark.long
@@ -37,22 +42,23 @@ def feed(request, tmp_path_factory):
     return path
 
 
-def test_the_form_with_the_fewest_launches_is_kept(feed, tmp_path):
-    artifact = build_engine(feed, tmp_path / "fast.engine", backend=RTX, optimize="fast")
+def test_the_engine_of_the_least_modelled_time_is_kept(feed, tmp_path):
+    artifact = build_engine(feed, tmp_path / "fast.engine", backend=RTX, optimize="fast", cache=False)
     plain = build_engine(feed, tmp_path / "off.engine", backend=RTX, optimize="off")
     told = {each.form: each for each in artifact.record.candidates}
-    assert list(told) == list(FORMS)
-    assert all(each.kernels and each.seconds and not each.error for each in told.values())
+    assert list(told) == [each.form for each in variants("fast", {})]
+    assert all(each.kernels and each.bytes and each.seconds and not each.error for each in told.values())
     assert told[PLAIN].kernels == plain.audit.kernels
-    assert (
-        artifact.audit.kernels == min(each.kernels for each in told.values()) == told[artifact.record.form].kernels
-    )
+    chosen = told[artifact.record.form]
+    assert artifact.audit.kernels == chosen.kernels == artifact.record.cost["kernels"]
+    assert chosen.microseconds == min(each.microseconds for each in told.values())
+    assert chosen.microseconds == artifact.record.cost["microseconds_modelled"]
     assert artifact.audit.counts() == plain.audit.counts() == (4, 4)
     assert artifact.audit.weight_bytes == plain.audit.weight_bytes
-    # The fact that the search lives on: with dynamic rows, blocks fuse, and each quantizer costs one launch less.
-    assert artifact.record.form == "blocks"
-    assert artifact.audit.kernels <= plain.audit.kernels - 4
+    # A fact that the search lives on: with dynamic rows, blocks fuse, and each quantizer costs one launch less.
+    assert told["blocks"].kernels <= plain.audit.kernels - 4
     assert [each.form for each in plain.record.candidates] == [PLAIN]
+    assert plain.record.memory.activation_bytes > 0
 
 
 def test_the_record_is_written_and_is_of_the_chosen_form(feed, tmp_path):
@@ -79,9 +85,112 @@ def test_the_record_is_written_and_is_of_the_chosen_form(feed, tmp_path):
 
 
 def test_the_same_input_gives_the_same_choice(feed, tmp_path):
-    made = [build_engine(feed, tmp_path / f"{i}.engine", backend=RTX, optimize="fast").record for i in range(2)]
+    made = [
+        build_engine(feed, tmp_path / f"{i}.engine", backend=RTX, optimize="fast", cache=False).record
+        for i in range(2)
+    ]
     assert made[0].form == made[1].form
     assert made[0].rows == made[1].rows
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Five blocks between two linears."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("deep") / "deep.onnx"
+    module = nn.Sequential(nn.Linear(64, 64), nn.Sequential(*(Feed() for _ in range(5))), nn.Linear(64, 64))
+    x = torch.randn(2, 16, 64)
+    nvfp4_trt.export(module.eval().half(), path, inputs=[{"input": x.half()}], dynamic=("batch,sequence",))
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "nvfp4-trt" / "outcomes"
+
+
+def test_repeated_blocks_are_tried_once(deep, tmp_path, cache):
+    record = build_engine(
+        deep, tmp_path / "e", backend=RTX, optimize="full", dims=["batch=4", "sequence=64"]
+    ).record
+    tried = variants("full", parse_ranges(["batch=4", "sequence=64"]))
+    trials = [each for each in record.candidates if each.blocks]
+    wholes = [each for each in record.candidates if not each.blocks]
+    assert [(each.form, each.loosened) for each in trials] == list(tried)
+    assert all(each.blocks == KEPT_BLOCKS and each.kernels and not each.error for each in trials)
+    plain = trials[0]
+    better = sorted((t for t in trials if t.microseconds < plain.microseconds), key=lambda t: t.microseconds)
+    assert [(w.form, w.loosened) for w in wholes] == [(PLAIN, ""), *((t.form, t.loosened) for t in better[:3])]
+    assert record.cost["microseconds_modelled"] == min(each.microseconds for each in wholes)
+    assert record.audit.counts() == (12, 12)
+    assert len(list(cache.iterdir())) == len(record.candidates)
+
+
+def test_known_outcomes_spare_the_trials(deep, tmp_path, cache, monkeypatch):
+    options = {"backend": RTX, "optimize": "fast", "gpu": "rtx5090"}
+    first = build_engine(deep, tmp_path / "a", **options).record
+    built = []
+    run = search_module.run_builds
+    monkeypatch.setattr(
+        search_module, "run_builds", lambda jobs, *rest: run((built.append(j) or j for j in jobs), *rest)
+    )
+    again = build_engine(deep, tmp_path / "b", **options).record
+    assert len(built) == 1  # the engine itself
+    assert again.candidates == first.candidates
+    assert (again.form, again.rows) == (first.form, first.rows)
+
+
+def test_a_budget_that_is_over_leaves_the_plain_one(deep, tmp_path):
+    record = build_engine(deep, tmp_path / "e", backend=RTX, optimize="full", budget=0, cache=False).record
+    *others, plain = record.candidates
+    assert record.over
+    assert {each.error for each in others} == {search_module.OVER}
+    assert (plain.form, plain.loosened, plain.blocks, plain.error) == (PLAIN, "", 0, "")
+    assert record.form == PLAIN
+
+
+def test_the_gpu_decides(deep, tmp_path):
+    """Where bandwidth is scarce, the bytes of a form weigh more than its launches."""
+    large = ["batch=1:64:64", "sequence=1:512:512"]
+    weighed = {}
+    for gpu in ("b200", "dgx-spark"):
+        told = build_engine(deep, tmp_path / gpu, backend=RTX, gpu=gpu, dims=large).record.candidates
+        times = {each.form: each.microseconds for each in told if each.blocks}
+        weighed[gpu] = times["blocks"] / times[PLAIN]
+    assert weighed["dgx-spark"] > weighed["b200"]
+
+
+def test_a_variant_that_crashes_the_compiler_is_told_and_passed_over(feed, tmp_path, monkeypatch):
+    """A real crash: the child of one form is given a kernel's limit that it cannot work under."""
+    start = process.subprocess.Popen
+
+    def limited(command, **options):
+        if "blocks" in command[-1]:
+            options["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+        return start(command, **options)
+
+    monkeypatch.setattr(process.subprocess, "Popen", limited)
+    record = build_engine(feed, tmp_path / "e", backend=RTX, optimize="fast", cache=False).record
+    told = {each.form: each for each in record.candidates}
+    assert told["blocks"].error.startswith("build-crashed: the process that runs tensorrt_rtx was ended by SIG")
+    assert told["blocks"].kernels == 0
+    assert (record.form, told[PLAIN].error) == (PLAIN, "")
+    assert not record.over
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"budget": -1.0}, InputSpecError),
+        ({"budget": float("nan")}, InputSpecError),
+        ({"gpu": "abacus"}, UnknownGpuError),
+    ],
+)
+def test_what_the_search_cannot_go_by(feed, tmp_path, options, kind):
+    with pytest.raises(kind):
+        build_engine(feed, tmp_path / "e", backend=RTX, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_extent_becomes_a_number_in_the_graph(feed, tmp_path):
