@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nvfp4_trt.passes.attention_shapes import AttentionShapes
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.block_quantizers import BlockQuantizers
 from nvfp4_trt.passes.first_blocks import KEPT_BLOCKS, Blocks, find_blocks, keep_first_blocks
 from nvfp4_trt.passes.fixed_dims import fix_dims
 from nvfp4_trt.passes.flatten_rows import FlattenRows
+from nvfp4_trt.passes.fold_constants import FoldConstants
 from nvfp4_trt.passes.forms import FORMS, PLAIN, Form
 from nvfp4_trt.passes.fp4_weights import Fp4Weights
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 PIPELINE: tuple[type[LoweringPass], ...] = (
+    FoldConstants,
+    AttentionShapes,
     KnownK,
     PickBeforeNorm,
     SingleLevel,
@@ -55,6 +59,8 @@ PLUGIN_PASSES: tuple[type[LoweringPass], ...] = (
 )
 """What makes plugin nodes of the linears that the plugin takes."""
 PLUGIN_PIPELINE: tuple[type[LoweringPass], ...] = (
+    FoldConstants,
+    AttentionShapes,
     *PLUGIN_PASSES,
     SingleLevel,
     FlattenRows,
