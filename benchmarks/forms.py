@@ -2,8 +2,9 @@
 
     python benchmarks/forms.py
 
-Every figure is that of three layers less that of two, by TensorRT-RTX's layer record for sm_120, with batch 1 to 32
-and sequence 1 to 512, and with batch 8 and sequence 128 alone. Times are modelled on an RTX 5090; nothing is run.
+Every figure is that of three layers less that of two, by TensorRT-RTX's layer record for sm_120, with batch 1 to
+32 and sequence 1 to 512, and with batch 8 and sequence 128 alone. Times are modelled on an RTX 5090; nothing is
+run.
 """
 
 from __future__ import annotations

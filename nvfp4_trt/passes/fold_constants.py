@@ -46,9 +46,10 @@ class FoldConstants(LoweringPass):
         graph = model.graph
         known: Known = {}
         folded = [node for node in graph if _fold(node, known, graph.opset_imports)]
+        gone = set(folded)
         for node in folded:
             out = node.outputs[0]
-            if any(user not in folded for user, _ in out.uses()):
+            if any(user not in gone for user, _ in out.uses()):
                 replace_uses(graph, out, constant(graph, f"{out.name}/value", known[out]))
         remove_unused(graph, folded[::-1])
         return len(folded)
