@@ -267,19 +267,14 @@ def compare(
         BelowThresholdError: a threshold was missed.
         Nvfp4Error: any other of `nvfp4_trt.errors`.
     """
-    from nvfp4_trt.comparison import compare_onnx, compare_saved
+    from nvfp4_trt.comparison import compare_onnx
 
     path = _path(model)
     for saved in (save_inputs, save_outputs):
         if saved is not None:
             check_writable(Path(saved))
     if not isinstance(reference, nn.Module) and Path(reference).suffix == ".json":
-        if not isinstance(inputs, (str, Path)):
-            raise InputsMissingError(
-                f"{reference} holds saved outputs: the inputs that they belong to are needed too",
-                "give --inputs INPUTS.json, which --save-inputs wrote beside them",
-            )
-        result = compare_saved(path, Path(reference), Path(inputs))
+        result = _compare_saved(path, Path(reference), inputs)
     else:
         load_portable(path)  # its own errors first: loading a reference may take long
         with _modes_kept(reference):
@@ -296,6 +291,18 @@ def compare(
             )
     result.check(min_sqnr, min_cosine, max_abs_error)
     return result
+
+
+def _compare_saved(path: Path, outputs: Path, inputs: GivenInputs) -> Comparison:
+    """Compare with outputs that were saved, on the inputs that were saved with them."""
+    from nvfp4_trt.comparison import compare_saved
+
+    if not isinstance(inputs, (str, Path)):
+        raise InputsMissingError(
+            f"{outputs} holds saved outputs: the inputs that they belong to are needed too",
+            "give --inputs INPUTS.json, which --save-inputs wrote beside them",
+        )
+    return compare_saved(path, outputs, Path(inputs))
 
 
 @contextmanager

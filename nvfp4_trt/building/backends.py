@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+DEFAULT_TARGET = "sm_120"
+
+
 class BackendName(StrEnum):
     """Which module builds."""
 
@@ -80,6 +83,16 @@ class Backend:
                 f"{self.name} {module.__version__} builds no FP4 GEMM", f"needs >= {least}"
             )
         return module
+
+    def goals(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Return the architectures to build for: those named, or where it cross-compiles `DEFAULT_TARGET`.
+
+        Raises:
+            TargetUnsupportedError, BackendMissingError: see `check_targets`.
+        """
+        found = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if self.cross_compiles else ())
+        self.check_targets(found)
+        return found
 
     def check_targets(self, targets: Sequence[str]) -> None:
         """Refuse what cannot be built.

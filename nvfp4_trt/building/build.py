@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.building.spec import PluginForm, PluginSpec
 
 RECORD_SUFFIX = ".json"
-DEFAULT_TARGET = "sm_120"
 
 
 class EngineRecord(BaseModel):
@@ -167,8 +166,7 @@ def build_engine(
         if path is not None:
             check_writable(path)
     chosen = choose_backend(backend)
-    goals = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if chosen.cross_compiles else ())
-    chosen.check_targets(goals)
+    goals = chosen.goals(targets)
     modelled = find_gpu(gpu) if gpu else gpu_for(goals)
     if budget is not None and not budget >= 0:
         raise InputSpecError(f"--budget {budget:g} is no number of seconds", "give 0 or more")

@@ -2,7 +2,7 @@
 
 from nvfp4_trt.costing.cost import EngineCost, RowCost, cost_engine
 from nvfp4_trt.costing.gpus import GPU, GPUS, find_gpu, gpu_for
-from nvfp4_trt.costing.memory import BuilderMemory, builder_memory
+from nvfp4_trt.costing.memory import BuilderMemory, activation_bytes, builder_memory
 from nvfp4_trt.costing.shapes import TensorShapes, shapes_at
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "EngineCost",
     "RowCost",
     "TensorShapes",
+    "activation_bytes",
     "builder_memory",
     "cost_engine",
     "find_gpu",

@@ -21,6 +21,11 @@ class BuilderMemory(BaseModel):
     """For weights and constants."""
 
 
+def activation_bytes(log: str) -> list[int]:
+    """Read the memory for activations that a builder's log states, once for each profile."""
+    return [int(found) for found in _ACTIVATION.findall(log)]
+
+
 def builder_memory(log: str) -> BuilderMemory:
     """Read the memory that an engine needs from the log of its build.
 
@@ -30,7 +35,7 @@ def builder_memory(log: str) -> BuilderMemory:
     Raises:
         ValueError: the log lacks one of the two lines.
     """
-    activation, weights = _ACTIVATION.findall(log), _WEIGHTS.findall(log)
+    activation, weights = activation_bytes(log), _WEIGHTS.findall(log)
     if not activation or not weights:
         raise ValueError("the log does not state the activation and weight memory of an engine")
-    return BuilderMemory(activation_bytes=int(activation[-1]), weight_bytes=int(weights[-1]))
+    return BuilderMemory(activation_bytes=activation[-1], weight_bytes=int(weights[-1]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nvfp4_trt.atomic import check_writable, output_file, output_tree
 from nvfp4_trt.building import EngineRecord, build_engine
-from nvfp4_trt.building.build import DEFAULT_TARGET
+from nvfp4_trt.building.backends import DEFAULT_TARGET
 from nvfp4_trt.costing import find_gpu, gpu_for
 from nvfp4_trt.errors import BucketsInvalidError, OutputUnwritableError
 from nvfp4_trt.serving.costs import Costs

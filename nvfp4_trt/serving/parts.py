@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvfp4_trt.costing import activation_bytes
 from nvfp4_trt.passes import PLAIN
 from nvfp4_trt.serving.manifest import BucketEntry, DynamicEntry
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.passes import Form
     from nvfp4_trt.serving.buckets import Bucket
     from nvfp4_trt.serving.costs import Costs
-
-_ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 
 
 class Profile(NamedTuple):
@@ -61,7 +59,7 @@ def profiles_of(
         log: TensorRT's. It states the memory for activations once a profile, or else nothing is known of it.
         form: that the model was lowered to.
     """
-    stated = [int(found) for found in _ACTIVATIONS.findall(log.read_text(encoding="utf-8", errors="replace"))]
+    stated = activation_bytes(log.read_text(encoding="utf-8", errors="replace"))
     known = stated if len(stated) == len(rows) else [None] * len(rows)
     return tuple(
         Profile(costs.of(each, at, form), memory) for each, at, memory in zip(rows, extents, known, strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nvfp4_trt.atomic import output_folder
 from nvfp4_trt.auditing import Audit, Row, audit_engine
 from nvfp4_trt.building import EngineRecord, choose_backend
-from nvfp4_trt.building.build import DEFAULT_TARGET, RECORD_SUFFIX
+from nvfp4_trt.building.build import RECORD_SUFFIX
 from nvfp4_trt.building.process import run_build
 from nvfp4_trt.building.profiles import InputProfile, Range, make_profile
 from nvfp4_trt.building.spec import BuildSpec
@@ -58,8 +58,7 @@ def build_shared(
         Nvfp4Error: any other that `build_engine` raises.
     """
     chosen = choose_backend(backend)
-    goals = tuple(dict.fromkeys(targets)) or ((DEFAULT_TARGET,) if chosen.cross_compiles else ())
-    chosen.check_targets(goals)
+    goals = chosen.goals(targets)
     model, metadata = load(request.source)
     profiles = _profiles(request, model.graph.inputs)
     between, scales = interruptions(model, metadata.layers), layer_scales(model)

@@ -1,11 +1,11 @@
 """Reading a kernel pack: what is in it, and every way in which one can be broken."""
 
 import hashlib
-import json
 import subprocess
 import sys
 
 import pytest
+from edited import edit_json
 
 from nvfp4_trt.errors import FileMissingError, FileTruncatedError, KernelMissingError, PackInvalidError
 from nvfp4_trt.kernels import Entry, GemmTile, KernelFile, Manifest, load_pack
@@ -44,13 +44,6 @@ def folder(tmp_path):
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
-
-
-def edit(folder, change):
-    path = folder / "manifest.json"
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
 
 
 def test_cubins_are_found_and_read(folder):
@@ -122,7 +115,7 @@ def test_a_manifest_that_is_none(folder, text):
     ],
 )
 def test_a_manifest_with_a_mistake(folder, change, said):
-    edit(folder, change)
+    edit_json(folder / "manifest.json", change)
     with pytest.raises(PackInvalidError, match=said):
         load_pack(folder)
 

@@ -1,9 +1,9 @@
 """Serving sets that are incomplete, changed or of another version."""
 
-import json
 import shutil
 
 import pytest
+from edited import edit_json
 
 from nvfp4_trt import Dispatcher, errors
 from nvfp4_trt.serving import is_serving_set, read_manifest
@@ -15,13 +15,6 @@ pytestmark = pytest.mark.long
 def copy(shared, tmp_path):
     shutil.copytree(shared.path, tmp_path / "set")
     return tmp_path / "set"
-
-
-def change(folder, edit):
-    path = folder / "manifest.json"
-    told = json.loads(path.read_text())
-    edit(told)
-    path.write_text(json.dumps(told))
 
 
 def test_it_survives_a_move(copy):
@@ -68,7 +61,7 @@ EDITS = {
 @pytest.mark.parametrize("case", EDITS)
 def test_a_manifest_that_cannot_be_used(copy, case):
     edit, said = EDITS[case]
-    change(copy, edit)
+    edit_json(copy / "manifest.json", edit)
     with pytest.raises(errors.NotAModelError, match=said):
         read_manifest(copy)
 
