@@ -143,7 +143,7 @@ def with_plugin(kind: str, layers: int, recipe: str, dtype: torch.dtype, folder:
     model, _ = load(portable)
     lowering = lower(model, plugin=True)
     if lowering.gemms:
-        raise SystemExit(f"{kind}: {', '.join(lowering.gemms.values())} did not become plugin nodes")
+        raise SystemExit(f"{kind}: {', '.join(lowering.gemms)} did not become plugin nodes")
     between = sum((launches(stage, folder) for stage in stages(model)), Counter())
     return plugin_nodes(model), between.total(), between["shape_call"]
 

@@ -91,7 +91,7 @@ class Audit(BaseModel):
 def audit_engine(
     rows: Sequence[Row],
     layers: Sequence[Layer],
-    gemms: Mapping[str, str],
+    gemms: Mapping[str, Sequence[str]],
     scales: Mapping[str, str],
     between: Mapping[str, str],
     *,
@@ -103,7 +103,7 @@ def audit_engine(
     Args:
         rows: the layer record.
         layers: the model's layers; those whose weight is NVFP4 are audited.
-        gemms: GEMM node name → layer.
+        gemms: GEMM node name → the layers that it computes.
         scales: layer → node that computes its activation's scale at run time.
         between: layer → what stands between its dequantized weight and a MatMul.
         allow: patterns of layers whose shortfall is accepted.
@@ -118,7 +118,7 @@ def audit_engine(
     by_node = {**{node: row for row in rows for node in row.onnx if node not in by_node}, **by_node}
     audited = []
     for layer in asked:
-        nodes = [node for node, owner in gemms.items() if owner == layer.name]
+        nodes = [node for node, owners in gemms.items() if layer.name in owners]
         nodes += [] if plugin is None else [node for node, names in plugin.nodes.items() if layer.name in names]
         found = [by_node[node] for node in nodes if node in by_node]
         whole = bool(nodes) and len(found) == len(nodes)

@@ -158,7 +158,7 @@ def finish(plan: Plan, prepared: Prepared, result: BuildResult) -> Built:
     by_plugin = plugin_gemms(plan.plugin, lowering.plugin_gemms)
     layers, allow = plan.metadata.layers, plan.allow
     if prepared.blocks is not None:
-        inside = set(lowering.gemms.values()).union(*lowering.plugin_gemms.values())
+        inside = set[str]().union(*lowering.gemms.values(), *lowering.plugin_gemms.values())
         layers = tuple(layer for layer in layers if layer.name in inside)
         every = [layer.name for layer in plan.metadata.layers]
         allow = tuple(inside & matching(every, allow, option="--allow-higher-precision"))

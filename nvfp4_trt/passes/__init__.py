@@ -17,6 +17,7 @@ from nvfp4_trt.passes.fp4_weights import Fp4Weights
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
+from nvfp4_trt.passes.merge_linears import MergeLinears
 from nvfp4_trt.passes.outer_scale import OuterScale
 from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
 from nvfp4_trt.passes.plugin_activations import PluginActivations
@@ -41,6 +42,7 @@ PIPELINE: tuple[type[LoweringPass], ...] = (
     PickBeforeNorm,
     SingleLevel,
     GemmToMatMul,
+    MergeLinears,
     FlattenRows,
     OuterScale,
     Fp4Weights,
@@ -63,6 +65,7 @@ PLUGIN_PIPELINE: tuple[type[LoweringPass], ...] = (
     AttentionShapes,
     *PLUGIN_PASSES,
     SingleLevel,
+    MergeLinears,
     FlattenRows,
     OuterScale,
     Fp4Weights,
@@ -79,8 +82,9 @@ class Lowering:
 
     changes: dict[str, int]
     """Pass name → how many places it changed."""
-    gemms: dict[str, str]
-    """GEMM node name → the layer that it belongs to, for every GEMM with an NVFP4 weight that TensorRT builds."""
+    gemms: dict[str, tuple[str, ...]]
+    """GEMM node name → the layers that it computes, in the order of its output's columns, for every GEMM with an
+    NVFP4 weight that TensorRT builds."""
     scales: dict[str, str]
     """Layer → name of the node that computes its activation's scale at run time."""
     plugin_gemms: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -107,7 +111,7 @@ def lower(
         extents: dynamic dimensions that are to have one extent, by name; they become numbers in the graph.
     """
     changes: dict[str, int] = {}
-    gemms: dict[str, str] = {}
+    gemms: dict[str, tuple[str, ...]] = {}
     scales: dict[str, str] = {}
     pipeline = PLUGIN_PIPELINE if plugin else PIPELINE
     if plugin and portable_rest:
@@ -121,8 +125,9 @@ def lower(
     for kind in pipeline:
         if kind is OuterScale:  # the last moment at which sites and their scales are what they were
             sites = find_sites(model.graph)
-            gemms = {site.gemm.name or "": site.layer for site in sites}
-            scales = {site.layer: site.scale.name or "" for site in sites if site.scale is not None}
+            gemms = {site.gemm.name or "": layers_of(site.weight) or (site.layer,) for site in sites}
+            nodes = {site.gemm.name or "": site.scale.name or "" for site in sites if site.scale is not None}
+            scales = {layer: node for gemm, node in nodes.items() for layer in gemms[gemm]}
         changes[kind.name] = kind().run(model)
     plugins = {node.name or "": layers_of(node) for node in model.graph if is_plugin(node, GEMM)}
     return Lowering(changes, gemms, {**scales, **_plugin_scales(model.graph)}, plugins)

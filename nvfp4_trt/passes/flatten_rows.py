@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, array_of, constant, replace_uses
+from nvfp4_trt.passes.graph import Builder, constant, replace_uses
 from nvfp4_trt.portable import find_sites, is_ours
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def _set_rows(node: ir.Node, rank: int) -> None:
 
 def _restore(graph: ir.Graph, site: Site, lead: ir.Value) -> None:
     out = site.gemm.outputs[0]
-    packed = site.weight.inputs[0]
-    n = array_of(packed).shape[0]
+    n = site.weight.inputs[0].shape[0]  # type: ignore[union-attr, index]
     width = constant(graph, f"nvfp4.k_{n}", np.array([n], dtype=np.int64))
     build = Builder(graph, f"{site.layer}/unflatten", after=site.gemm)
     shape = build.node("Concat", [lead, width], "shape", attributes={"axis": 0}).outputs[0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, array_of, dequantize_blocks, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import Builder, dequantize_blocks, remove_unused, replace_uses
 from nvfp4_trt.portable import is_ours
 
 if TYPE_CHECKING:
@@ -56,11 +56,19 @@ def _replace(graph: ir.Graph, node: ir.Node, converted: Mapping[str, ir.Value]) 
 
 
 def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
-    data = array_of(packed)
-    shape = ir.Shape((*data.shape[:-1], data.shape[-1] * 2))
-    tensor = ir.PackedTensor(
-        np.ascontiguousarray(data).reshape(-1), ir.DataType.FLOAT4E2M1, shape=shape, name=name
-    )
+    """Return the initializer `name` of FLOAT4E2M1 codes; what `MergeLinears` stacks is read when it is written."""
+    held = packed.const_value
+    if held is None:
+        raise ValueError(f"{packed.name} is not in the file")
+    *lead, half = held.shape.numpy()
+    shape = ir.Shape([*lead, half * 2])
+
+    def codes() -> ir.PackedTensor[Any]:
+        data = np.ascontiguousarray(held.numpy()).reshape(-1)
+        return ir.PackedTensor(data, ir.DataType.FLOAT4E2M1, shape=shape, name=name)
+
+    lazy = isinstance(held, ir.LazyTensor)
+    tensor = ir.LazyTensor(codes, ir.DataType.FLOAT4E2M1, shape, name=name) if lazy else codes()
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT4E2M1), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -15,6 +15,7 @@ from nvfp4_trt.passes.plugin_nodes import (
     forget,
     gemm_attributes,
     is_plugin,
+    joined,
     layers_of,
     set_layers,
 )
@@ -56,7 +57,7 @@ class PluginMerge(LoweringPass):
 def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
     first = nodes[0]
     layers = [layer for node in nodes for layer in layers_of(node)]
-    name = _joined(layers)
+    name = joined(layers)
     widths = [array_of(node.inputs[3]).shape[0] for node in nodes]
     weights, bias = _stack(graph, nodes, name, widths)
     build = Builder(graph, name, before=first)
@@ -74,14 +75,6 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
     apart = [value for node in nodes for value in node.inputs[3:] if value is not None]
     remove_unused(graph, nodes)
     forget(graph, apart)
-
-
-def _joined(layers: Sequence[str]) -> str:
-    """Return one name for several layers: what they have in common once, then what each is called."""
-    stems, leaves = zip(*(layer.rpartition(".")[::2] for layer in layers), strict=True)
-    if len(set(stems)) > 1:
-        return "+".join(layers)
-    return f"{stems[0]}.{'+'.join(leaves)}" if stems[0] else "+".join(leaves)
 
 
 def _stack(

@@ -188,5 +188,13 @@ def set_layers(node: ir.Node, layers: Sequence[str]) -> None:
 
 
 def layers_of(node: ir.Node) -> tuple[str, ...]:
-    """Return the layers that an `Nvfp4Gemm` computes."""
+    """Return the layers that `set_layers` noted."""
     return tuple(json.loads(node.metadata_props.get(_LAYERS, "[]")))
+
+
+def joined(layers: Sequence[str]) -> str:
+    """Return one name for several layers: what they have in common once, then what each is called."""
+    stems, leaves = zip(*(layer.rpartition(".")[::2] for layer in layers), strict=True)
+    if len(set(stems)) > 1:
+        return "+".join(layers)
+    return f"{stems[0]}.{'+'.join(leaves)}" if stems[0] else "+".join(leaves)

@@ -122,7 +122,7 @@ def layer(name, shape=(64, 64), precision=NVFP4):
     [(layer("a", (64, 16)), "K = 16 < 32"), (layer("a", (1, 64)), "N = 1"), (layer("a"), "no row")],
 )
 def test_known_reasons_without_a_row(asked, reason):
-    audit = audit_engine([], [asked], {"a/MatMul": "a"}, {}, {})
+    audit = audit_engine([], [asked], {"a/MatMul": ("a",)}, {}, {})
     assert reason in audit.layers[0].reason
     with pytest.raises(Fp4LostError, match=reason):
         audit.check()
@@ -218,7 +218,7 @@ def test_a_plugins_gemm_that_nothing_vouches_for(plugin, told):
 
 def test_another_plugin_in_the_place_of_a_gemm_is_no_fp4():
     plugin = PluginGemms(nodes=NODES, opcode="OMMA")
-    audit = audit_engine(plugin_record(), [layer("q")], {"q+k/Nvfp4Quantize": "q"}, {}, {}, plugin=plugin)
+    audit = audit_engine(plugin_record(), [layer("q")], {"q+k/Nvfp4Quantize": ("q",)}, {}, {}, plugin=plugin)
     assert audit.counts() == (1, 0)
     assert "plugin layer" in audit.layers[0].reason
 
@@ -242,7 +242,7 @@ def test_plugin_and_native_gemms_in_one_engine():
     audit = audit_engine(
         parse_record(record),
         [*BOTH, layer("fc")],
-        {"fc/MatMul": "fc"},
+        {"fc/MatMul": ("fc",)},
         {},
         {},
         plugin=PluginGemms(nodes=NODES, opcode="OMMA"),

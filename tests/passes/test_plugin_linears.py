@@ -84,7 +84,7 @@ def test_shapes_that_the_plugin_does_not_take_stay(portable):
     exported = portable("mlp")
     model, lowering = plugin_lowered(exported.path)
     assert [layers_of(node) for node in gemms(model)] == [("fc3",)]
-    assert list(lowering.gemms.values()) == ["fc1"]
+    assert list(lowering.gemms.values()) == [("fc1",)]
     assert any(node.op_type == "TRT_FP4DynamicQuantize" for node in model.graph)
 
 
@@ -107,7 +107,7 @@ def test_one_activation_may_feed_both_kinds(tmp_path):
     feeds = {"x": x.numpy()}
     model, lowering = plugin_lowered(path)
     assert [layers_of(node) for node in gemms(model)] == [("taken",)]
-    assert list(lowering.gemms.values()) == ["left"]
+    assert list(lowering.gemms.values()) == [("left",)]
     (node,) = quantizers(model)
     assert node.attributes.get_int("emit_values") == 1
     native, _ = load(path)
