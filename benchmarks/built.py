@@ -121,6 +121,8 @@ def ours(portable: Path, folder: Path, dims: Sequence[str] = (), optimize: Optim
         lowered=lowered,
         log=log,
         optimize=optimize,
+        gpu=GPU,
+        cache=False,
     )
     seconds = time.perf_counter() - began
     said = log.read_text(encoding="utf-8", errors="replace")
@@ -154,10 +156,9 @@ def _profile(model: ir.Model, ranges: Mapping[str, Sequence[int]]) -> Profile:
     return profile
 
 
-def export_ours(sample: Sample, recipe: str, path: Path, *, dynamic: bool) -> Path:
-    """Export a model through this project, at its inputs' shape or with dynamic dimensions."""
-    named = sample.dynamic if dynamic else ()
-    nvfp4_trt.export(sample.module, path, recipe=recipe, inputs=[sample.inputs], dynamic=named)
+def export_ours(sample: Sample, recipe: str, path: Path) -> Path:
+    """Export a model through this project, with dynamic dimensions."""
+    nvfp4_trt.export(sample.module, path, recipe=recipe, inputs=[sample.inputs], dynamic=sample.dynamic)
     return path
 
 
@@ -171,7 +172,8 @@ def export_plain(sample: Sample, path: Path) -> Path:
     return path
 
 
-def dim_options(sample: Sample) -> tuple[str, ...]:
-    """Return the ranges of a dynamic sample's dimensions as `nvfp4_trt.build` takes them."""
+def dim_options(sample: Sample, extents: Mapping[str, int] | None = None) -> tuple[str, ...]:
+    """Return `dims` for `nvfp4_trt.build`: these extents, or the ranges of the benchmarks."""
     names = sample.dynamic[0].split(",")
-    return tuple(f"{name}={':'.join(map(str, DIMS[name]))}" for name in names)
+    given = {name: str(extents[name]) if extents else ":".join(map(str, DIMS[name])) for name in names}
+    return tuple(f"{name}={told}" for name, told in given.items())

@@ -85,7 +85,7 @@ class Engines:
         self._python = python
         self._peer: ModelOptFiles | None = None
         self._built: dict[tuple[str, ...], Built] = {}
-        self._exports: dict[tuple[str, ...], tuple[Path, tuple[str, ...]]] = {}
+        self._exports: dict[tuple[str, str], tuple[Path, Sample]] = {}
 
     @property
     def modelopt(self) -> ModelOptFiles:
@@ -97,8 +97,8 @@ class Engines:
 
     def sample(self, name: str, shape: str) -> Sample:
         """Return a model with inputs of a shape; `dynamic` takes any."""
-        batch, sequence = (2, 128) if shape == DYNAMIC else (int(extent) for extent in shape.split("x"))
-        return make(name, self.layers, DTYPE, scale=self.scale, batch=batch, sequence=sequence)
+        extents = {"batch": 2, "sequence": 128} if shape == DYNAMIC else extents_of(shape)
+        return make(name, self.layers, DTYPE, scale=self.scale, **extents)
 
     def ours(self, name: str, shape: str, recipe: str = TOKEN, optimize: Optimize = "fast") -> Built:
         """Return one of our engines, for one shape or for the whole range of them."""
@@ -111,13 +111,13 @@ class Engines:
         return self._built[key]
 
     def _exported(self, name: str, shape: str, recipe: str) -> tuple[Path, tuple[str, ...]]:
-        """Return the portable file, and the ranges of its dynamic dimensions."""
-        key = (name, shape, recipe)
-        if key not in self._exports:
-            sample, dynamic = self.sample(name, shape), shape == DYNAMIC
-            portable = export_ours(sample, recipe, self.folder / f"{'-'.join(key)}.onnx", dynamic=dynamic)
-            self._exports[key] = portable, dim_options(sample) if dynamic else ()
-        return self._exports[key]
+        """Return the portable file, and what its dynamic dimensions are built for."""
+        if (name, recipe) not in self._exports:
+            sample = self.sample(name, DYNAMIC)
+            portable = export_ours(sample, recipe, self.folder / f"{name}-{recipe}.onnx")
+            self._exports[name, recipe] = portable, sample
+        portable, sample = self._exports[name, recipe]
+        return portable, dim_options(sample, None if shape == DYNAMIC else extents_of(shape))
 
     def fp16(self, name: str, shape: str) -> Built:
         """Return the engine of the model as it is, in fp16."""
@@ -128,6 +128,11 @@ class Engines:
             self._built[key] = build_onnx(exported, self.folder / "-".join(key))
             _say(" ".join(key), time.perf_counter() - began)
         return self._built[key]
+
+
+def extents_of(shape: str) -> dict[str, int]:
+    """Return the extents of a shape such as `8x128`."""
+    return dict(zip(("batch", "sequence"), map(int, shape.split("x")), strict=True))
 
 
 def _say(what: str, seconds: float) -> None:

@@ -124,7 +124,7 @@ def test_bert_is_all_fp4(bert):
 
 
 ONCE = 1
-"""In fp16, one kernel of the whole model more than with static scales, whose GEMMs need no multiplier behind them."""
+"""In fp16, one kernel of the whole model more than with static scales, whose GEMMs need no multiplier."""
 
 
 def test_a_scale_for_each_token_costs_no_kernel_a_layer(bert):
