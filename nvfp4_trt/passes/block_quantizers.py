@@ -80,9 +80,11 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
     codes.type = ir.TensorType(fp4)
     dequantizers = [user for user, _ in node.outputs[0].uses()]
     for user in dequantizers:
-        out = user.outputs[0]
+        out, own = user.outputs[0], steps
         build = Builder(graph, user.name or "dequantize", before=user)
-        replace_uses(graph, out, dequantize_blocks(build, codes, steps, out))
+        if user.inputs[2] is not scale:
+            own = build.node("DequantizeLinear", [stored, user.inputs[2]], "scales", like=steps).outputs[0]
+        replace_uses(graph, out, dequantize_blocks(build, codes, own, out))
     remove_unused(graph, [*dequantizers, node])
     return True
 

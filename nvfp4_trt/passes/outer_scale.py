@@ -26,18 +26,20 @@ _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class OuterScale(LoweringPass):
-    """Divides by the scale before each quantizer, whose own scale becomes a constant, and multiplies after.
+    """Takes a scale out of the quantized values: they are dequantized with a constant, and multiplied after.
 
-    Run-time scales need it. Constant ones get it where the GEMM writes 16 bits: without the multiplication
+    Run-time scales need it, and a division by the scale in front: TensorRT's quantizer takes a constant. Constant
+    scales stay in the quantizer, and leave it behind it where the GEMM writes 16 bits: without the multiplication
     between them, TensorRT may move a Split behind a GEMM into its weight, and the GEMM is no longer FP4.
 
     Needs: `SingleLevel` and `GemmToMatMul` have run.
     After: the scale of every `nvfp4.Quantize` is a constant; of every one with a run-time scale, `SHIFT`.
-    Meaning: unchanged but for the order of rounding. `x / s` is rounded once where the format computes
-    `x · ((1/s)/s_b)`, so a code or block scale within 2⁻²² (relative) of a tie may take its neighbour; the
-    multiplication comes after the sum. With 16-bit activations, `x / s` is rounded to fp16 (2⁻¹² relative)
-    and s, for the multiplication, to the activation's dtype (2⁻¹² for fp16, 2⁻⁹ for bf16), while the factors
-    e2m1 · s_b are exact there, which the portable form's `e2m1 · s_b · s` are not.
+    Meaning: unchanged but for the order of rounding. The multiplication comes after the sum. Of constant scales,
+    codes and block scales are the format's. With a run-time scale, `x / s` is rounded once where the format
+    computes `x · ((1/s)/s_b)`, so a code or block scale within 2⁻²² (relative) of a tie may take its neighbour.
+    With 16-bit activations, that `x / s` is rounded to fp16 (2⁻¹² relative) and s, for the multiplication, to the
+    activation's dtype (2⁻¹² for fp16, 2⁻⁹ for bf16), while the factors e2m1 · s_b are exact there, which the
+    portable form's `e2m1 · s_b · s` are not.
     """
 
     name = "outer-scale"
@@ -67,11 +69,12 @@ def _rewrite(graph: ir.Graph, quantize: ir.Node, gemms: Mapping[ir.Node, str]) -
     build = Builder(graph, prefix, before=quantize)
     unit = _unit(graph, build, scale, shift)
     factor = build.cast(unit, x.dtype, "factor")
-    wide = build.cast(x, ir.DataType.FLOAT, "x_fp32")
-    shifted = build.node("Div", [wide, unit], "x_shifted_fp32", like=wide).outputs[0]
-    narrow = ir.DataType.FLOAT16 if x.dtype in _HALF else ir.DataType.FLOAT
-    quantize.replace_input_with(0, build.cast(shifted, narrow, "x_shifted"))
-    quantize.replace_input_with(1, shift)
+    if scale.const_value is None:
+        wide = build.cast(x, ir.DataType.FLOAT, "x_fp32")
+        shifted = build.node("Div", [wide, unit], "x_shifted_fp32", like=wide).outputs[0]
+        narrow = ir.DataType.FLOAT16 if x.dtype in _HALF else ir.DataType.FLOAT
+        quantize.replace_input_with(0, build.cast(shifted, narrow, "x_shifted"))
+        quantize.replace_input_with(1, shift)
     for activation in {user for user, _ in quantize.outputs[0].uses()}:
         activation.replace_input_with(2, shift)
         users = {user for user, _ in activation.outputs[0].uses()}

@@ -56,7 +56,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     for user in dequantizers:
         out = user.outputs[0]
         build = Builder(graph, user.name or "dequantize", before=user)
-        wide = build.node("DequantizeLinear", [steps, scale], "scales").outputs[0]
+        wide = build.node("DequantizeLinear", [steps, user.inputs[2]], "scales").outputs[0]
         wide.type, wide.shape = ir.TensorType(ir.DataType.FLOAT), block_scale.shape
         replace_uses(graph, out, dequantize_blocks(build, codes, wide, out))
     remove_unused(graph, [*dequantizers, node])

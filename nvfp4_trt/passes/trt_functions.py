@@ -16,14 +16,16 @@ TRT_QUANTIZE = "TRT_FP4DynamicQuantize"
 # Operators that TensorRT fuses with the norm or activation in front: a Where instead of the Clip costs a
 # kernel for each quantizer. The lower bound is 2^-117 times 2688 (the portable form has the scale 1 below it;
 # either way all codes but those of such denormal rows are zero). NaN is not told apart here: it reaches the
-# whole row (per token) or tensor, where the portable form keeps it to its block of 16.
+# whole row (per token) or tensor, where the portable form keeps it to its block of 16. A maximum is exact in any
+# dtype, so it is taken in the activation's: of a Cast in front of it, TensorRT would keep the fp32 tensor for the
+# kernel that quantizes.
 _SCALE = """
-  v = Cast<to = 1>(x)
-  magnitude = Abs(v)
+  magnitude = Abs(x)
   {reduce}
+  wide = Cast<to = 1>(peak)
   least = Constant<value_float = 1.6177811532852248e-32>()
   most = Constant<value_float = 3.4028234663852886e38>()
-  amax = Clip(peak, least, most)
+  amax = Clip(wide, least, most)
   span = Constant<value_float = 2688.0>()
   scale = Div(amax, span)
 """

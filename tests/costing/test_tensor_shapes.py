@@ -52,7 +52,7 @@ def test_shapes_behind_computed_reshapes_are_found(lowered):
 def test_operations_are_counted_where_matrices_are_multiplied(lowered):
     found = shapes_at(lowered("heads"), {"x": (4, 24, 64)})
     layers = {name: flops for name, flops in found.flops.items() if name.endswith("/MatMul")}
-    assert layers["query/MatMul"] == layers["out/MatMul"] == 2 * 4 * 24 * 64 * 64
+    assert layers["query+key+value/MatMul"] == 3 * layers["out/MatMul"] == 3 * 2 * 4 * 24 * 64 * 64
     assert layers["pooler/MatMul"] == 2 * 4 * 64 * 48
     (attention,) = set(found.flops) - set(layers)
     assert found.flops[attention] == 2 * (2 * 4 * 4 * 24 * 24 * 16)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from both_sides import CASES, apply, around, assert_same_bits, prefix
 
+from nvfp4_trt.building import build_engine
 from nvfp4_trt.passes import InlineScales
 from nvfp4_trt.portable import DOMAIN, is_ours
 
@@ -69,3 +70,14 @@ def test_infinity_saturates_and_nan_reaches_its_row_alone(portable):
     (after,) = run.after.values()
     assert np.isnan(after[1]).all()
     assert np.isfinite(after[2]).all()
+
+
+@pytest.mark.long
+def test_no_activation_is_kept_in_fp32(portable, tmp_path):
+    """Of a Cast in front of the maximum, TensorRT keeps the fp32 tensor for the kernel that quantizes."""
+    path = portable("rows", "w4a4-dynamic-token", "float16").path
+    engine = build_engine(path, tmp_path / "e.engine", backend="tensorrt_rtx", optimize="fast")
+    assert engine.record.form == "blocks"
+    outputs = [operand for row in engine.record.rows for operand in row.outputs]
+    assert {operand.dims[-1] for operand in outputs if operand.dtype == "Float"} == {1}
+    assert {operand.dims[-1] for operand in outputs if operand.dtype == "FP4E2M1"} == {64, 48}

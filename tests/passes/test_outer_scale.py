@@ -72,9 +72,10 @@ def test_codes_move_to_a_neighbour_at_most(portable, recipe, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_a_power_of_two_moves_no_code(portable, dtype):
-    """Single-level has the scale 1: dividing by 1 / SHIFT is exact."""
-    model = prefix(OuterScale, portable("rows", "w4a4-single-level", dtype).path)
+@pytest.mark.parametrize("recipe", ["w4a4-static", "w4a4-single-level"])
+def test_a_constant_scale_moves_no_code(portable, recipe, dtype):
+    """It stays in the quantizer."""
+    model = prefix(OuterScale, portable("rows", recipe, dtype).path)
     packed, block_scale = with_codes(model)
     run = apply(OuterScale, model, {"input": draw(dtype)})
     for name in (packed, block_scale):
