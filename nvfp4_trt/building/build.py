@@ -55,7 +55,7 @@ class EngineRecord(BaseModel):
     form: Form = PLAIN
     """Form of the lowered graph."""
     loosened: str = ""
-    """A dimension of one extent whose profile begins one below it."""
+    """A dimension of one extent whose profile has another beside it, see `building.variants`."""
     optimize: Optimize = "off"
     """How much was tried."""
     candidates: tuple[Candidate, ...] = ()

@@ -22,7 +22,7 @@ class Variant(NamedTuple):
 
     form: Form = PLAIN
     loosened: str = ""
-    """A dimension of one extent whose profile begins one below it: its size stays open in the graph."""
+    """A dimension of one extent whose profile has another beside it, so that its size stays open in the graph."""
 
     @property
     def name(self) -> str:
@@ -31,8 +31,10 @@ class Variant(NamedTuple):
 
     def ranges(self, given: Mapping[str, Range]) -> dict[str, Range]:
         """Return the ranges of dimensions that its profile is made of."""
-        extent = given[self.loosened].opt if self.loosened else 0
-        return {**given, **({self.loosened: Range(extent - 1, extent, extent)} if self.loosened else {})}
+        if not self.loosened:
+            return dict(given)
+        extent = given[self.loosened].opt
+        return {**given, self.loosened: Range(extent - 1, extent, extent) if extent > 1 else Range(1, 1, 2)}
 
     def extents(self, given: Mapping[str, Range]) -> dict[str, int]:
         """Return the dimensions that become numbers in the graph.
@@ -63,7 +65,7 @@ def variants(optimize: Optimize, ranges: Mapping[str, Range]) -> tuple[Variant, 
 
 
 def _loosened(ranges: Mapping[str, Range]) -> Sequence[str]:
-    """Return the dimensions that may be loosened: those of more than 1, where all have one extent."""
+    """Return the dimensions that may be loosened, where all have one extent: those of more than 1, or the first."""
     if any(each.min != each.max for each in ranges.values()):
         return ()
-    return [name for name, each in ranges.items() if each.max > 1]
+    return [name for name, each in ranges.items() if each.max > 1] or list(ranges)[:1]
