@@ -14,7 +14,7 @@ from nvfp4_trt.building.profiles import make_profile
 from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.costing import cost_engine, shapes_at
 from nvfp4_trt.errors import BuildFailedError
-from nvfp4_trt.passes import Blocks, Form, Lowering, keep_first_blocks, lower, strip_plugin_functions
+from nvfp4_trt.passes import KEPT_BLOCKS, Blocks, Form, Lowering, keep_first_blocks, lower, strip_plugin_functions
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.portable import load, save
 
@@ -46,6 +46,8 @@ class Candidate(BaseModel):
     """That a run moves, see `nvfp4_trt.costing`."""
     microseconds: float = 0.0
     """Modelled time of a run."""
+    predicted: float = 0.0
+    """Of the whole model, where blocks of it were built: each one left out takes what the middle one does."""
     seconds: float = 0.0
     """Wall time of the build; of an earlier one where the outcome was known."""
     error: str = ""
@@ -106,6 +108,16 @@ class Built:
     rows: list[Row]
     audit: Audit
     cost: EngineCost
+
+    @property
+    def predicted(self) -> float:
+        """Modelled microseconds of the whole model; with all of it built, those that `cost` has."""
+        blocks = self.prepared.blocks
+        if blocks is None:
+            return self.cost.microseconds
+        rows = zip(self.rows, self.cost.rows, strict=True)
+        middle = sum(cost.microseconds for row, cost in rows if blocks.is_middle(row.onnx))
+        return self.cost.microseconds + (blocks.number - KEPT_BLOCKS) * middle
 
 
 def prepare(plan: Plan, variant: Variant, lowered: Path, blocks: Blocks | None = None) -> Prepared | None:

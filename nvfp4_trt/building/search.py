@@ -132,6 +132,7 @@ class _Search:
             "kernels": built.cost.kernels,
             "bytes": built.cost.bytes,
             "microseconds": round(built.cost.microseconds, 3),
+            "predicted": round(built.predicted, 3) if blocks else 0.0,
             "seconds": round(outcome.seconds, 3),
         }
         self.tried.append(told.model_copy(update=figures))
@@ -141,9 +142,9 @@ class _Search:
 def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: float, cached: bool) -> Found:
     """Build variants of a model and choose.
 
-    Where the model consists of repeated blocks, variants are tried on the first ones, and those that take less
-    modelled time there than the plain one are built whole, beside the plain one, which stays unless another takes
-    less. Of a model without such blocks, each variant is built whole.
+    Where the model consists of repeated blocks, variants are tried on the first ones, and those that are foreseen
+    to take less modelled time than the plain one are built whole, beside the plain one, which stays unless another
+    takes less. Of a model without such blocks, each variant is built whole.
 
     Args:
         plan: what to build.
@@ -171,13 +172,13 @@ def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: flo
 
 
 def _promising(plain: Variant, others: Sequence[Variant], trials: Sequence[Built], count: int) -> list[Variant]:
-    """Return the variants whose trials took less modelled time than the plain one's, the best ones first.
+    """Return the variants whose trials predict less modelled time than the plain one's, the best ones first.
 
     Where no trial of the plain one went well, all that did are promising; where none at all did, the first are.
     """
     if not trials:
         return list(others[:count])
-    found = {each.prepared.variant: each.cost.microseconds for each in trials}
+    found = {each.prepared.variant: each.predicted for each in trials}
     limit = found.pop(plain, float("inf"))
     return sorted((each for each in found if found[each] < limit), key=lambda each: found[each])[:count]
 

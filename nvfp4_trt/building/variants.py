@@ -65,7 +65,7 @@ def variants(optimize: Optimize, ranges: Mapping[str, Range]) -> tuple[Variant, 
 
 
 def _loosened(ranges: Mapping[str, Range]) -> Sequence[str]:
-    """Return the dimensions that may be loosened, where all have one extent: those of more than 1, or the first."""
+    """Return what may be loosened where all dimensions have one extent: those of more than 1, or the first."""
     if any(each.min != each.max for each in ranges.values()):
         return ()
     return [name for name, each in ranges.items() if each.max > 1] or list(ranges)[:1]

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-KEPT_BLOCKS = 2
-"""Blocks that stay: a first one may differ from the others, and the second one shows what lies between two."""
+KEPT_BLOCKS = 3
+"""Blocks that stay: the middle one has another on each side, as nearly all blocks of the whole model have."""
+MIDDLE = 1
+"""Which block that is."""
 _COVERED = 0.75
 """Share of a model's linears that its repeated blocks have at least; of others, blocks say too little."""
 _NUMBER = re.compile(r"(?:(?<=\.)|^)(\d+)(?=\.)")
@@ -35,6 +37,11 @@ class Blocks(NamedTuple):
         match = re.match(r"(\d+)\.", layer[len(self.path) :])
         return int(match[1]) if match else None
 
+    def is_middle(self, nodes: Iterable[str]) -> bool:
+        """Tell whether nodes belong to the middle one of the kept blocks: to it, and to none behind it."""
+        found = {block for node in nodes if (block := self.block_of(node)) is not None}
+        return MIDDLE in found and max(found) == MIDDLE
+
 
 def find_blocks(layers: Iterable[str]) -> Blocks | None:
     """Find the repeated blocks by the names of layers, as in `encoder.layer.3.output.dense`.
@@ -43,8 +50,8 @@ def find_blocks(layers: Iterable[str]) -> Blocks | None:
         layers: names of the quantized linears.
 
     Returns:
-        None where there are no more than twice `KEPT_BLOCKS`, where they are not numbered from 0, where a layer in
-        one has no like in the first ones, or where most linears lie elsewhere.
+        None where there are no more than one beside `KEPT_BLOCKS`, where they are not numbered from 0, where a
+        layer in one has no like in the first ones, or where most linears lie elsewhere.
     """
     names = list(layers)
     members: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -62,7 +69,7 @@ def find_blocks(layers: Iterable[str]) -> Blocks | None:
 def _is_repeated(blocks: Mapping[int, set[str]]) -> bool:
     first = set().union(*(blocks.get(index, set()) for index in range(KEPT_BLOCKS)))
     return (
-        len(blocks) > 2 * KEPT_BLOCKS
+        len(blocks) > KEPT_BLOCKS + 1
         and sorted(blocks) == list(range(len(blocks)))
         and all(parts <= first for parts in blocks.values())
     )

@@ -65,7 +65,8 @@ def _candidates(record: EngineRecord) -> list[tuple[str, str]]:
         (
             f"tried {each.name}" + (" (chosen)" if (each.form, each.loosened, each.blocks) == chosen else ""),
             each.error
-            or f"{each.kernels} kernels, {each.bytes / 1e6:,.1f} MB moved, {each.microseconds:,.1f} µs modelled",
+            or f"{each.kernels} kernels, {each.bytes / 1e6:,.1f} MB moved, {each.microseconds:,.1f} µs modelled"
+            + (f", so {each.predicted:,.1f} µs for all" if each.blocks else ""),
         )
         for each in record.candidates
     ]
