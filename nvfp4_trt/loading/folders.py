@@ -59,8 +59,8 @@ def load_folder(path: Path) -> Folder:
         DependencyMissingError: `transformers` is not installed.
         StateDictMismatchError: weights are missing, or have other shapes.
     """
-    config = _read_config(path)
-    files = _weight_files(path)
+    config = _loadable(path)
+    files = weight_files(path)
     for file in files:
         sniff(file)
     weights = map_tensors(files)
@@ -78,7 +78,12 @@ def load_folder(path: Path) -> Folder:
     return Folder(module.eval(), [path / "config.json", *index, *files], notes)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a folder's `config.json` holds.
+
+    Raises:
+        NotAModelError: there is none, or it is no JSON object.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise NotAModelError(
@@ -89,7 +94,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise NotAModelError(f"{file} is not JSON: {error}", "write it again with save_pretrained") from error
-    config = config if isinstance(config, dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _loadable(path: Path) -> dict[str, Any]:
+    """Return the configuration of a model that a class of `transformers` can be made of."""
+    config, file = read_config(path), path / "config.json"
     if config.get("auto_map"):
         raise UntrustedCodeError(
             f"{file} has an auto_map: the model's code is in the folder or on a server, and is never run",
@@ -106,7 +116,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """Return a folder's safetensors files: the one, or the shards that its index names.
+
+    Raises:
+        WrongKindError: its weights are pickled.
+        FileMissingError: there are none, or not all.
+        NotAModelError: the index cannot be read.
+    """
     if (path / _SINGLE).is_file():
         return [path / _SINGLE]
     if (path / _INDEX).is_file():
