@@ -16,6 +16,7 @@ from nvfp4_trt.loading.safetensors_writing import write_tensors
 from nvfp4_trt.quantization.packed_files import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from nvfp4_trt.checkpoints.source import Source
@@ -57,9 +58,9 @@ def convert_checkpoint(source: Path, output: Path, to: Format) -> Converted:
         raise OutputUnwritableError(f"the folder {output} is not empty", "name a new one")
     checkpoint = read_checkpoint(source)
     written = write_checkpoint(checkpoint, to)
-    metadata = {**_general(checkpoint.source), **written.metadata}
+    metadata = {**_general(checkpoint.source, (*checkpoint.weights, *checkpoint.others)), **written.metadata}
     if single:
-        if written.quantization is not None:
+        if not written.alone:
             raise FormatCannotHoldError(
                 f"{to} describes itself in config.json, and {output} would be a file alone", "name a folder"
             )
@@ -72,9 +73,9 @@ def convert_checkpoint(source: Path, output: Path, to: Format) -> Converted:
     return Converted(output, checkpoint.format, to, tuple(checkpoint.weights), len(checkpoint.others), size)
 
 
-def _general(source: Source) -> dict[str, str]:
+def _general(source: Source, names: Iterable[str]) -> dict[str, str]:
     """Return the metadata that says nothing of a format: what transformers wants to see, and the user's own."""
-    own = (f"{PREFIX}version", f"{PREFIX}weights", KEY)
+    own = {f"{PREFIX}version", f"{PREFIX}weights", KEY, "tensor_names", *names}
     kept = {key: value for key, value in source.metadata.items() if key not in own}
     return {"format": "pt", **kept}
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvfp4_trt.checkpoints.compressed_tensors import (
+    is_compressed_tensors,
+    read_compressed_tensors,
+    write_compressed_tensors,
+)
 from nvfp4_trt.checkpoints.modelopt import is_modelopt, read_modelopt, write_modelopt
 from nvfp4_trt.checkpoints.packed import is_packed, read_packed, write_packed
 from nvfp4_trt.checkpoints.source import read_source
+from nvfp4_trt.checkpoints.torchao import is_torchao, read_torchao, write_torchao
 from nvfp4_trt.checkpoints.weights import Format
 from nvfp4_trt.errors import TensorMissingError, WrongKindError
 
@@ -26,6 +32,8 @@ class _Handler(NamedTuple):
 
 _HANDLERS = {
     Format.PACKED: _Handler(is_packed, read_packed, write_packed),
+    Format.TORCHAO: _Handler(is_torchao, read_torchao, write_torchao),
+    Format.COMPRESSED_TENSORS: _Handler(is_compressed_tensors, read_compressed_tensors, write_compressed_tensors),
     Format.MODELOPT: _Handler(is_modelopt, read_modelopt, write_modelopt),
 }
 

@@ -111,4 +111,4 @@ def write_packed(checkpoint: Checkpoint) -> Written:
         _WEIGHTS: json.dumps(said),
         **carried_entries(checkpoint, reciprocal=False),
     }
-    return Written(tensors, metadata)
+    return Written(tensors, metadata, alone=True)

@@ -15,7 +15,7 @@ from nvfp4_trt.errors import (
     TensorMissingError,
     TensorUnexpectedError,
 )
-from nvfp4_trt.format import BLOCK
+from nvfp4_trt.format import BLOCK, unswizzle_scales
 from nvfp4_trt.loading.stored import read, release
 
 if TYPE_CHECKING:
@@ -81,6 +81,30 @@ class Taking:
             raise self._invalid(name, found, f"float8_e4m3fn [{n}, {k // BLOCK}]")
         self.check_block_scale(name, found, codes, of)
         return found
+
+    def tiled_block_scale(self, name: str, codes: Tensor, of: str) -> Tensor:
+        """Take block scales in tiles of 128 rows by 4, and return them in rows, in memory.
+
+        Raises:
+            TensorMissingError, TensorInvalidError, ScaleInvalidError: as for `block_scale`.
+        """
+        found = self._taken(name, of)
+        n, blocks = codes.shape[0], codes.shape[1] * 2 // BLOCK
+        tiles = (-(-n // 128) * 32, -(-blocks // 4) * 16)
+        if found.dtype != torch.float8_e4m3fn or tuple(found.shape) != tiles:
+            raise self._invalid(name, found, f"float8_e4m3fn {list(tiles)}, in tiles")
+        rows = unswizzle_scales(read(found).reshape(-1), n, blocks).contiguous()
+        release(found)
+        self.check_block_scale(name, rows, codes, of)
+        return rows
+
+    def require(self, name: str, of: str) -> None:
+        """Check that a tensor is there.
+
+        Raises:
+            TensorMissingError: it is not.
+        """
+        self._taken(name, of)
 
     def check_block_scale(self, name: str, scale: Tensor, codes: Tensor, of: str) -> None:
         """Look at every block scale `[N, K/16]`.

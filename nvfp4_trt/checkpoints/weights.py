@@ -112,3 +112,5 @@ class Written(NamedTuple):
     """`quantization_config` of `config.json`; None where the format has none."""
     files: dict[str, Any] = {}  # noqa: RUF012 (a NamedTuple's default)
     """JSON files beside, by name."""
+    alone: bool = False
+    """Whether the tensors' file is enough: its header says all."""
