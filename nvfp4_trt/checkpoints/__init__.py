@@ -2,6 +2,7 @@
 
 from nvfp4_trt.checkpoints.convert import Converted, convert_checkpoint
 from nvfp4_trt.checkpoints.formats import read_checkpoint
+from nvfp4_trt.checkpoints.modules import is_checkpoint, load_checkpoint
 from nvfp4_trt.checkpoints.weights import Activation, Checkpoint, Format, Scale, StoredWeight
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "Scale",
     "StoredWeight",
     "convert_checkpoint",
+    "is_checkpoint",
+    "load_checkpoint",
     "read_checkpoint",
 ]

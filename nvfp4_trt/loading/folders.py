@@ -60,10 +60,23 @@ def load_folder(path: Path) -> Folder:
         StateDictMismatchError: weights are missing, or have other shapes.
     """
     config = _loadable(path)
+    if config.get("quantization_config"):
+        raise WrongKindError(f"{path} is quantized already (quantization_config)", "give the original model")
     files = weight_files(path)
     for file in files:
         sniff(file)
-    weights = map_tensors(files)
+    module, notes = fill_folder(path, map_tensors(files))
+    index = [path / _INDEX] if len(files) > 1 else []
+    return Folder(module, [path / "config.json", *index, *files], notes)
+
+
+def fill_folder(path: Path, weights: StateDict) -> tuple[nn.Module, list[str]]:
+    """Make the module that a folder's `config.json` names, with given weights.
+
+    Raises:
+        NotAModelError, UntrustedCodeError, DependencyMissingError, StateDictMismatchError: see `load_folder`.
+    """
+    config = _loadable(path)
     if importlib.util.find_spec("transformers") is None:
         raise DependencyMissingError(
             f"{path} is a Hugging Face folder: reading it needs transformers", "pip install 'nvfp4-trt[hf]'"
@@ -74,8 +87,7 @@ def load_folder(path: Path) -> Folder:
     notes = [f"{architecture} with {attention} attention, without a key-value cache"]
     if unexpected:
         notes.append(f"passed over {len(unexpected)} weights that {architecture} has no place for")
-    index = [path / _INDEX] if len(files) > 1 else []
-    return Folder(module.eval(), [path / "config.json", *index, *files], notes)
+    return module.eval(), notes
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -106,8 +118,6 @@ def _loadable(path: Path) -> dict[str, Any]:
             "load it yourself in a factory, and give its weights: "
             f"nvfp4-trt export {path / _SINGLE} --model package.module:factory",
         )
-    if config.get("quantization_config"):
-        raise WrongKindError(f"{path} is quantized already (quantization_config)", "give the original model")
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise NotAModelError(
@@ -205,6 +215,8 @@ def _with_attention(cls: Any, path: Path, weights: StateDict) -> tuple[Any, str,
     }
     attention = "sdpa" if getattr(cls, "_supports_sdpa", False) else "eager"
     config = cls.config_class.from_pretrained(path, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # what reads quantized weights is here
     # Given tensors are put into the module as they are: mapped ones stay mapped.
     module, info = cls.from_pretrained(
         None, config=config, state_dict=weights, attn_implementation=attention, **options
