@@ -127,8 +127,8 @@ def _place(module: nn.Module, name: str, holder: Tensor, path: Path) -> str:
     for layer, child in module.named_modules():
         own = child._parameters.get("weight")  # noqa: SLF001 (a property may compute it)
         if own is not None and own.data_ptr() == holder.data_ptr():
-            return layer
-    bare = name
+            return str(layer)
+    bare: str = name
     for prefix in WRAPPERS:
         bare = bare.removeprefix(prefix)
     layer = bare.removesuffix(".weight")
