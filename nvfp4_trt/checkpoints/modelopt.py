@@ -46,18 +46,17 @@ def read_modelopt(source: Source) -> Checkpoint:
     """
     said = _Said(source)
     taking, carried = Taking(source), Carried(source.metadata)
-    scaled = {name.removesuffix(_SCALES[1]) for name in source.tensors if name.endswith(_SCALES[1])}
-    packed = {
+    packed = [
         name.removesuffix(".weight")
         for name, tensor in source.tensors.items()
         if name.endswith(".weight") and tensor.dtype == torch.uint8
-    }
+    ]
+    scaled = [name.removesuffix(_SCALES[1]) for name in source.tensors if name.endswith(_SCALES[1])]
     weights = {}
-    for layer in (name.removesuffix(".weight") for name in source.tensors if name.endswith(".weight")):
-        if layer in packed | scaled:
-            said.check_packed(layer)
-            weights[f"{layer}.weight"] = _weight(taking, carried, layer, said)
-    for layer in said.promised - packed:
+    for layer in dict.fromkeys((*packed, *scaled)):
+        said.check_packed(layer)
+        weights[f"{layer}.weight"] = _weight(taking, carried, layer, said)
+    for layer in said.promised - set(packed):
         raise CheckpointConfigError(
             f"{said.file} says that {layer} is quantized, and {taking.home(f'{layer}.weight')} has no packed "
             f"{layer}.weight",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.errors import CheckpointConfigError, NotAModelError, WrongKindError
+from torch import nn
+
+from nvfp4_trt.errors import CheckpointConfigError, DependencyMissingError, NotAModelError, WrongKindError
+from nvfp4_trt.loading.checkpoints import unwrap_checkpoint
 from nvfp4_trt.loading.folders import read_config, weight_files
+from nvfp4_trt.loading.pickles import read_pickle
 from nvfp4_trt.loading.safetensors_files import map_tensors, read_header
 from nvfp4_trt.loading.sniffing import FileKind, sniff
 
@@ -52,13 +57,18 @@ class Source:
 def read_source(path: Path) -> Source:
     """Read the headers of a safetensors file, or of a Hugging Face folder's, and map the tensors.
 
+    A `torch.save`d state dict with torchao's tensors is read as a whole.
+
     Raises:
         FileMissingError, FileTruncatedError, NotAModelError, WrongKindError: see `sniff`, `weight_files` and
             `map_tensors`.
         CheckpointConfigError: `hf_quant_config.json` is no JSON object.
     """
     if not path.is_dir():
-        if sniff(path) is not FileKind.SAFETENSORS:
+        kind = sniff(path)
+        if kind in {FileKind.TORCH_ZIP, FileKind.TORCH_LEGACY}:
+            return _flattened(path, kind)
+        if kind is not FileKind.SAFETENSORS:
             raise WrongKindError(f"{path} is not a safetensors file", "give a checkpoint's folder, or its file")
         return _mapped(path, [path], None, None, ())
     files = weight_files(path)
@@ -73,6 +83,24 @@ def read_source(path: Path) -> Source:
         if sniff(file) is not FileKind.SAFETENSORS:
             raise NotAModelError(f"{file} is not a safetensors file", "copy or download it again")
     return _mapped(path, files, config, _json(path / HF_QUANT_CONFIG), beside)
+
+
+def _flattened(path: Path, kind: FileKind) -> Source:
+    """Read a `torch.save`d state dict with torchao's tensors, as torchao itself flattens it.
+
+    Raises:
+        DependencyMissingError: torchao is not installed.
+        UntrustedCodeError, NotAModelError: see `read_pickle` and `unwrap_checkpoint`.
+    """
+    if importlib.util.find_spec("torchao") is None:
+        raise DependencyMissingError(f"{path} is a state dict: reading it needs torchao", "pip install torchao")
+    import torchao.prototype.mx_formats.inference_workflow  # noqa: F401 (registers its tensors with torch's unpickler)
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    weights, _ = unwrap_checkpoint(read_pickle(path, kind, trust=False), str(path))
+    plain = {name: t.data if type(t) is nn.Parameter else t for name, t in weights.items()}
+    tensors, metadata = flatten_tensor_state_dict(plain)
+    return Source(path, tensors, dict.fromkeys(tensors, path), metadata)
 
 
 def _mapped(
