@@ -281,7 +281,7 @@ def test_a_name_that_the_format_cannot_hold(tmp_path, kind):
 
 
 def test_outputs_that_cannot_be(good, tmp_path):
-    with pytest.raises(Nvfp4Error, match="config.json") as caught:
+    with pytest.raises(Nvfp4Error, match=r"config\.json") as caught:
         nvfp4_trt.convert(good / "packed", tmp_path / "one.safetensors", to="modelopt")
     assert caught.value.code == "format-cannot-hold"
     (tmp_path / "mine").write_text("keep")
