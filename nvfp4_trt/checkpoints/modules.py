@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nvfp4_trt.checkpoints.formats import read_checkpoint
 from nvfp4_trt.checkpoints.holding import scale_of
-from nvfp4_trt.checkpoints.source import CONFIG, HF_QUANT_CONFIG
+from nvfp4_trt.checkpoints.source import CONFIG, HF_QUANT_CONFIG, WEIGHTS
 from nvfp4_trt.checkpoints.weights import Activation, Format
 from nvfp4_trt.errors import CheckpointConfigError, StateDictMismatchError, WrongKindError
-from nvfp4_trt.loading.folders import fill_folder
+from nvfp4_trt.loading.folders import fill_folder, read_config
 from nvfp4_trt.loading.hashing import hash_meanwhile
 from nvfp4_trt.loading.loaded import LoadedModel, SourceKind
 from nvfp4_trt.loading.safetensors_files import read_header
@@ -46,14 +46,18 @@ class FromCheckpoint(NamedTuple):
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a path holds weights that say that they are NVFP4: told from what is small to read."""
-    if path.is_dir():
-        if (path / HF_QUANT_CONFIG).is_file():
-            return True
-        if not (path / CONFIG).is_file() or "quantization_config" in (path / CONFIG).read_text("utf-8", "replace"):
-            return (path / CONFIG).is_file()
-        return (path / "model.safetensors").is_file() and _says(path / "model.safetensors")
-    return path.is_file() and _looks_like_safetensors(path) and _says(path)
+    """Return whether a path holds weights that say that they are NVFP4: told from what is small to read.
+
+    Raises:
+        NotAModelError, FileTruncatedError: see `read_config` and `read_header`.
+    """
+    if not path.is_dir():
+        return path.is_file() and _looks_like_safetensors(path) and _says(path)
+    if (path / HF_QUANT_CONFIG).is_file():
+        return True
+    if (path / CONFIG).is_file() and read_config(path).get("quantization_config"):
+        return True
+    return (path / WEIGHTS).is_file() and _looks_like_safetensors(path / WEIGHTS) and _says(path / WEIGHTS)
 
 
 def _looks_like_safetensors(path: Path) -> bool:

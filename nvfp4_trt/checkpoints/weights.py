@@ -97,9 +97,15 @@ class Checkpoint:
 
     @property
     def unquantized_layers(self) -> list[str]:
-        """The layers whose weight is a matrix that is not quantized, sorted; embeddings are among them."""
+        """The layers whose weight is a matrix that is not quantized, sorted; embeddings are among them.
+
+        An `lm_head` that is tied with an embedding has no tensor in the file.
+        """
         names = [name for name, tensor in self.others.items() if tensor.dim() == 2]  # noqa: PLR2004
-        return sorted(name.removesuffix(".weight") for name in names if name.endswith(".weight"))
+        layers = {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+        if (self.source.config or {}).get("tie_word_embeddings") and "lm_head.weight" not in self.weights:
+            layers.add("lm_head")
+        return sorted(layers)
 
 
 class Written(NamedTuple):

@@ -1,4 +1,4 @@
-"""Conformance vectors: inputs with the codes, scales and outputs that belong to them, and what checks against them."""
+"""Conformance vectors: inputs with their codes, scales and outputs, and the checks against them."""
 
 from nvfp4_trt.conformance.check import Mismatch, check_dequantizer, check_quantizer
 from nvfp4_trt.conformance.vectors import Case, Vectors, read_vectors

@@ -1,4 +1,4 @@
-"""`python -m nvfp4_trt.conformance VECTORS MODULE:FUNCTION`: check an implementation, exit status 1 where it differs."""
+"""`python -m nvfp4_trt.conformance VECTORS MODULE:FUNCTION`: exit status 1 where an implementation differs."""
 
 from __future__ import annotations
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nvfp4_trt.errors import NotAModelError
 from nvfp4_trt.loading.safetensors_files import read_entry, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 VERSION = "1"
 PREFIX = "conformance."
