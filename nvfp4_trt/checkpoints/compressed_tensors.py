@@ -47,7 +47,7 @@ def read_compressed_tensors(source: Source) -> Checkpoint:
     taking, carried = Taking(source), Carried(source.metadata)
     layers = [name.removesuffix(_PACKED) for name in source.tensors if name.endswith(_PACKED)]
     weights = {f"{layer}.weight": _weight(taking, carried, layer, said) for layer in layers}
-    for layer in said.promised - set(layers):
+    for layer in sorted(said.promised - set(layers)):
         raise CheckpointConfigError(
             f"{said.file} says that {layer} is quantized, and there is no {layer}{_PACKED}", _RESTORE
         )

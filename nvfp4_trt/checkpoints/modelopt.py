@@ -56,7 +56,7 @@ def read_modelopt(source: Source) -> Checkpoint:
     for layer in dict.fromkeys((*packed, *scaled)):
         said.check_packed(layer)
         weights[f"{layer}.weight"] = _weight(taking, carried, layer, said)
-    for layer in said.promised - set(packed):
+    for layer in sorted(said.promised - set(packed)):
         raise CheckpointConfigError(
             f"{said.file} says that {layer} is quantized, and {taking.home(f'{layer}.weight')} has no packed "
             f"{layer}.weight",

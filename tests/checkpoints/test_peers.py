@@ -65,12 +65,16 @@ def test_codes_and_scales_in_the_onnx_file_are_the_checkpoints(made, exported):
     assert bool(static) == (name != "torchao.safetensors")
 
 
-def test_the_engine_is_built_and_audited(exported, tmp_path):
+def test_the_engine_is_built_from_these_bits_and_audited(made, exported, tmp_path):
     name, artifact = exported
-    engine = nvfp4_trt.build(artifact, tmp_path / "m.engine")
+    engine = nvfp4_trt.build(artifact, tmp_path / "m.engine", lowered=tmp_path / "lowered.onnx")
     asked = "nvfp4-weight-only" if name == "torchao.safetensors" else "nvfp4"
     count = len([layer for layer in artifact.layers if layer.quantized])
     assert engine.audit.counts(asked) == (count, count)
+    if name.startswith("torchao"):  # no two of its layers share an input, so none are merged
+        given = {x.raw_data for x in onnx.load(tmp_path / "lowered.onnx").graph.initializer}
+        for stored in read_checkpoint(made / name).weights.values():
+            assert {raw(stored.packed), raw(stored.block_scale)} <= given
 
 
 def test_reading_gives_the_peers_own_tensors(made):
