@@ -20,6 +20,7 @@ from nvfp4_trt.loading.safetensors_files import read_header
 from nvfp4_trt.loading.state_dicts import WRAPPERS, fill_factory
 from nvfp4_trt.quantization.given import GivenWeight, place_given
 from nvfp4_trt.quantization.modules import PackedWeight
+from nvfp4_trt.quantization.packed_files import PREFIX
 from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, Weights
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | 
     common = recipe or Recipe(name=f"from {checkpoint.format}")
     common = common.model_copy(
         update={
-            "weights": Weights(rule=_RULES[checkpoint.format]),
+            "weights": Weights(rule=_rule(checkpoint)),
             "activations": common.activations.model_copy(update={"scaling": scalings.most_common(1)[0][0]}),
         }
     )
@@ -118,6 +119,12 @@ def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | 
         (*notes, f"{len(given)} packed weights of a {checkpoint.format} checkpoint, as they are"),
     )
     return FromCheckpoint(loaded, quantized)
+
+
+def _rule(checkpoint: Checkpoint) -> RuleName:
+    """Return the rule that weights were rounded by: the header's word, or the habit of the format's package."""
+    said = checkpoint.source.metadata.get(f"{PREFIX}scale_rule")
+    return RuleName(said) if said in set(RuleName) else _RULES[checkpoint.format]
 
 
 def _placeholder(weight: StoredWeight) -> Tensor:

@@ -124,6 +124,11 @@ def test_what_a_checkpoint_does_not_say_the_recipe_does(packed, tmp_path):
     assert caught.value.code == "checkpoint-config"
 
 
+def test_the_rule_that_a_file_was_packed_by_is_told(packed, tmp_path):
+    nvfp4_trt.pack(packed / "float.safetensors", tmp_path / "m.safetensors", rule="modelopt")
+    assert export(tmp_path / "m.safetensors", tmp_path).metadata.scale_rule == "modelopt"
+
+
 class Other(nn.Module):
     def __init__(self):
         super().__init__()
