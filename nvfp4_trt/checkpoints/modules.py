@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from nvfp4_trt.checkpoints.weights import StoredWeight
+    from nvfp4_trt.checkpoints.weights import Checkpoint, StoredWeight
     from nvfp4_trt.quantization import QuantizedModel
 
 _RULES = {
