@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvfp4_trt.api import build, build_buckets, build_plugin, compare, export, pack, quantize
+    from nvfp4_trt.api import build, build_buckets, build_plugin, compare, convert, export, pack, quantize
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.checkpoints import Converted
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.exporting import OnnxArtifact
@@ -28,8 +29,10 @@ _HOMES = {
     "build_buckets": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
+    "convert": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
+    "Converted": "nvfp4_trt.checkpoints",
     "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
     "Nvfp4Error": "nvfp4_trt.errors",
@@ -45,6 +48,7 @@ __all__ = [
     "RECIPES",
     "Audit",
     "Comparison",
+    "Converted",
     "Dispatcher",
     "EngineArtifact",
     "Nvfp4Error",
@@ -57,6 +61,7 @@ __all__ = [
     "build_buckets",
     "build_plugin",
     "compare",
+    "convert",
     "export",
     "pack",
     "quantize",

@@ -1,4 +1,4 @@
-"""The public functions: quantize, export, pack, build, build_buckets, build_plugin, compare."""
+"""The public functions: quantize, export, pack, convert, build, build_buckets, build_plugin, compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
-from nvfp4_trt.errors import InputsMissingError
+from nvfp4_trt.checkpoints import Converted, Format, convert_checkpoint, is_checkpoint, load_checkpoint
+from nvfp4_trt.errors import InputsMissingError, WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
 from nvfp4_trt.loading import Inputs, LoadedModel, Spill, check_fits, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Source = str | Path | nn.Module
     GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
-__all__ = ["build", "build_buckets", "build_plugin", "compare", "export", "pack", "quantize"]
+__all__ = ["build", "build_buckets", "build_plugin", "compare", "convert", "export", "pack", "quantize"]
 
 
 def quantize(
@@ -73,7 +74,7 @@ def export(
     model: Source,
     output: str | Path,
     *,
-    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    recipe: str | Path | Recipe | None = None,
     inputs: GivenInputs = None,
     input_specs: Sequence[str] = (),
     seed: int = 0,
@@ -87,9 +88,11 @@ def export(
     """Load, quantize and export a model to a portable ONNX file.
 
     Args:
-        model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or a module (left unchanged).
+        model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or to an NVFP4 checkpoint, whose
+            codes and scales are taken as they are; or a module (left unchanged).
         output: the ONNX file; it appears whole or not at all.
-        recipe: a built-in name, a YAML file, or a `Recipe`.
+        recipe: a built-in name, a YAML file, or a `Recipe`; by default w4a4-dynamic-token, or what a checkpoint
+            says of its activations.
         inputs: example batches, a file of them, or `package.module:function`; the first is traced, all
             of them calibrate a static recipe.
         input_specs: random inputs instead, `NAME:DTYPE:SHAPE[:LOW..HIGH]` each.
@@ -106,7 +109,20 @@ def export(
     """
     path = Path(output)
     check_writable(path)
-    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    if not isinstance(model, nn.Module) and is_checkpoint(Path(model)):
+        if only or exclude:
+            raise WrongKindError(
+                f"{model} is quantized already: its own layers are FP4, and no others",
+                "leave out --only and --exclude",
+            )
+        wanted = None if recipe is None else load_recipe(recipe)
+        with Spill(path) as spill:
+            loaded, quantized = load_checkpoint(Path(model), factory=factory, recipe=wanted)
+            given = _inputs(loaded, inputs, input_specs, seed)
+            _, batches = _cast(quantized.module, given.batches, dtype, copy=False, spill=spill)
+            check_fits(quantized.module, batches[0])
+            return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+    chosen = _with_patterns(load_recipe(DEFAULT_RECIPE if recipe is None else recipe), only, exclude)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -136,6 +152,14 @@ def pack(
     Args: and raises: see `nvfp4_trt.quantization.packed_files.pack_file`.
     """
     return pack_file(Path(source), Path(output), only=only, exclude=exclude, rule=RuleName(rule))
+
+
+def convert(source: str | Path, output: str | Path, *, to: str) -> Converted:
+    """Write an NVFP4 checkpoint in another format: `packed`, `torchao`, `compressed-tensors` or `modelopt`.
+
+    Args: and raises: see `nvfp4_trt.checkpoints.convert_checkpoint`.
+    """
+    return convert_checkpoint(Path(source), Path(output), Format(to))
 
 
 def build(

@@ -139,6 +139,45 @@ class ModelRunError(Nvfp4Error):
     code = "model-run"
 
 
+# --- checkpoints ------------------------------------------------------------------------------------
+
+
+class CheckpointConfigError(Nvfp4Error):
+    """A quantized checkpoint's configuration is missing, unreadable, or contradicts its tensors."""
+
+    code = "checkpoint-config"
+
+
+class TensorMissingError(Nvfp4Error):
+    """A quantized checkpoint lacks a tensor that its other tensors or its configuration call for."""
+
+    code = "tensor-missing"
+
+
+class TensorUnexpectedError(Nvfp4Error):
+    """A quantized checkpoint has a tensor that its format has no meaning for."""
+
+    code = "tensor-unexpected"
+
+
+class TensorInvalidError(Nvfp4Error):
+    """A tensor of a quantized checkpoint has another dtype or shape than its format's."""
+
+    code = "tensor-invalid"
+
+
+class ScaleInvalidError(Nvfp4Error):
+    """A scale of a quantized checkpoint is zero, negative, NaN or infinite."""
+
+    code = "scale-invalid"
+
+
+class FormatCannotHoldError(Nvfp4Error):
+    """A checkpoint says something that the format it was to be converted to has no place for."""
+
+    code = "format-cannot-hold"
+
+
 # --- recipes ----------------------------------------------------------------------------------------
 
 

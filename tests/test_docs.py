@@ -109,6 +109,8 @@ def test_options_in_the_tables_exist():
         "model",
         "onnx",
         "file",
+        "checkpoint",
+        "output",
     }
 
 

@@ -39,17 +39,17 @@ def export(
     """Load MODEL, quantize it to NVFP4 and export a portable ONNX file.
 
     MODEL is a state dict or safetensors file (with --model), a torch.export program, a pickled module (with
-    --trust-pickle), or a Hugging Face folder.
+    --trust-pickle), or a Hugging Face folder. Of an NVFP4 checkpoint (torchao, compressed-tensors, ModelOpt,
+    packed) the codes and scales are taken as they are.
     """
     with working(f"exporting {model}"):
         from nvfp4_trt import api
-        from nvfp4_trt.recipe import DEFAULT_RECIPE
         from nvfp4_trt.report import export_object, export_summary
 
         artifact = api.export(
             model,
             output,
-            recipe=recipe or DEFAULT_RECIPE,
+            recipe=recipe,
             only=only,
             exclude=exclude,
             dynamic=dynamic,

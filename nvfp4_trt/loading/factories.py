@@ -46,7 +46,7 @@ def call_factory(spec: str, *, option: str) -> Any:
         FactoryImportError: it cannot be imported, is not callable, or raised.
     """
     with current_directory_importable():
-        function = _find(spec, option=option)
+        function = find_callable(spec, option=option)
         try:
             return function()
         except Exception as error:
@@ -56,7 +56,12 @@ def call_factory(spec: str, *, option: str) -> Any:
             ) from error
 
 
-def _find(spec: str, *, option: str) -> Callable[[], Any]:
+def find_callable(spec: str, *, option: str) -> Callable[..., Any]:
+    """Import what `package.module:name` names.
+
+    Raises:
+        InputSpecError, FactoryImportError: see `call_factory`.
+    """
     module_name, _, name = spec.partition(":")
     if not module_name or not all(part.isidentifier() for part in f"{module_name}.{name}".split(".")):
         raise InputSpecError(

@@ -59,11 +59,24 @@ def load_folder(path: Path) -> Folder:
         DependencyMissingError: `transformers` is not installed.
         StateDictMismatchError: weights are missing, or have other shapes.
     """
-    config = _read_config(path)
-    files = _weight_files(path)
+    config = _loadable(path)
+    if config.get("quantization_config"):
+        raise WrongKindError(f"{path} is quantized already (quantization_config)", "give the original model")
+    files = weight_files(path)
     for file in files:
         sniff(file)
-    weights = map_tensors(files)
+    module, notes = fill_folder(path, map_tensors(files))
+    index = [path / _INDEX] if len(files) > 1 else []
+    return Folder(module, [path / "config.json", *index, *files], notes)
+
+
+def fill_folder(path: Path, weights: StateDict) -> tuple[nn.Module, list[str]]:
+    """Make the module that a folder's `config.json` names, with given weights.
+
+    Raises:
+        NotAModelError, UntrustedCodeError, DependencyMissingError, StateDictMismatchError: see `load_folder`.
+    """
+    config = _loadable(path)
     if importlib.util.find_spec("transformers") is None:
         raise DependencyMissingError(
             f"{path} is a Hugging Face folder: reading it needs transformers", "pip install 'nvfp4-trt[hf]'"
@@ -74,11 +87,15 @@ def load_folder(path: Path) -> Folder:
     notes = [f"{architecture} with {attention} attention, without a key-value cache"]
     if unexpected:
         notes.append(f"passed over {len(unexpected)} weights that {architecture} has no place for")
-    index = [path / _INDEX] if len(files) > 1 else []
-    return Folder(module.eval(), [path / "config.json", *index, *files], notes)
+    return module.eval(), notes
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a folder's `config.json` holds.
+
+    Raises:
+        NotAModelError: there is none, or it is no JSON object.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise NotAModelError(
@@ -89,15 +106,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise NotAModelError(f"{file} is not JSON: {error}", "write it again with save_pretrained") from error
-    config = config if isinstance(config, dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _loadable(path: Path) -> dict[str, Any]:
+    """Return the configuration of a model that a class of `transformers` can be made of."""
+    config, file = read_config(path), path / "config.json"
     if config.get("auto_map"):
         raise UntrustedCodeError(
             f"{file} has an auto_map: the model's code is in the folder or on a server, and is never run",
             "load it yourself in a factory, and give its weights: "
             f"nvfp4-trt export {path / _SINGLE} --model package.module:factory",
         )
-    if config.get("quantization_config"):
-        raise WrongKindError(f"{path} is quantized already (quantization_config)", "give the original model")
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise NotAModelError(
@@ -106,7 +126,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """Return a folder's safetensors files: the one, or the shards that its index names.
+
+    Raises:
+        WrongKindError: its weights are pickled.
+        FileMissingError: there are none, or not all.
+        NotAModelError: the index cannot be read.
+    """
     if (path / _SINGLE).is_file():
         return [path / _SINGLE]
     if (path / _INDEX).is_file():
@@ -188,6 +215,8 @@ def _with_attention(cls: Any, path: Path, weights: StateDict) -> tuple[Any, str,
     }
     attention = "sdpa" if getattr(cls, "_supports_sdpa", False) else "eager"
     config = cls.config_class.from_pretrained(path, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # what reads quantized weights is here
     # Given tensors are put into the module as they are: mapped ones stay mapped.
     module, info = cls.from_pretrained(
         None, config=config, state_dict=weights, attn_implementation=attention, **options

@@ -33,6 +33,8 @@ class SourceKind(StrEnum):
     """A `torch.save`d `nn.Module`: code as well as data."""
     FOLDER = "hugging-face-folder"
     """A folder with `config.json` and safetensors files, as `save_pretrained` writes it."""
+    CHECKPOINT = "nvfp4-checkpoint"
+    """Weights that are NVFP4 already, in a folder or a file."""
 
 
 @dataclass(frozen=True)

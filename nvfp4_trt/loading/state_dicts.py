@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nvfp4_trt.loading.spill import Spill
 
 _SHOWN = 4
-# What DistributedDataParallel and torch.compile put before every name when they wrap a model.
-_WRAPPERS = ("module.", "_orig_mod.")
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before every name when they wrap a model."""
 
 
 class Filled(NamedTuple):
@@ -81,7 +81,7 @@ def _made(factory: str) -> object:
 
 def _unprefixed(weights: StateDict, expected: StateDict, notes: list[str]) -> StateDict:
     """Take off the prefixes that every name in the file has and none in the module, wrapper by wrapper."""
-    for prefix in _WRAPPERS:
+    for prefix in WRAPPERS:
         wrapped = all(name.startswith(prefix) for name in weights)
         if wrapped and not any(name.startswith(prefix) for name in expected):
             notes.append(f"removed the prefix {prefix!r} from every name")

@@ -86,13 +86,13 @@ def quantize_module(
     with every_core() as pool:
         swap = _Swap(recipe, amaxes, pool, spill)
         for name in chosen:
-            root = _put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
+            root = put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
     embeddings = []
     for name, child in list(root.named_modules()):
         tied = swap.tied_embedding(child)
         if tied is not None:
             embeddings.append(Layer(name, "Embedding", tuple(child.weight.shape), NVFP4))
-            root = _put(root, child, tied)
+            root = put(root, child, tied)
     return QuantizedModel(root, recipe, (*layers, *embeddings))
 
 
@@ -111,7 +111,7 @@ class _Swap:
     def linear(self, name: str, module: nn.Module) -> QuantLinear:
         weight = weight_nk(module)
         made = QuantLinear(self._pack(name, weight), module.bias, self._quantizer(name, weight), weight.dtype)  # type: ignore[arg-type]
-        _carry_over(module, made)
+        carry_over(module, made)
         return made
 
     def tied_embedding(self, module: nn.Module) -> QuantEmbedding | None:
@@ -123,7 +123,7 @@ class _Swap:
         if held is None:
             return None
         made = QuantEmbedding(held[0], module.weight.dtype)
-        _carry_over(module, made)
+        carry_over(module, made)
         return made
 
     def _pack(self, name: str, weight: Tensor) -> PackedWeight:
@@ -149,14 +149,14 @@ def _open_attention(root: nn.Module) -> nn.Module:
     for child in list(root.modules()):
         if isinstance(child, nn.MultiheadAttention) and attention.refusal(child) is None:
             opened = attention.OpenMultiheadAttention(child)
-            _carry_over(child, opened)
-            root = _put(root, child, opened)
+            carry_over(child, opened)
+            root = put(root, child, opened)
         elif isinstance(child, nn.TransformerEncoder):
             child.use_nested_tensor = False  # padded batches would reach its attention as nested tensors
     return root
 
 
-def _put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+def put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
     """Put `new` wherever `old` stands below `root`, and return the root."""
     if root is old:
         return new
@@ -167,7 +167,8 @@ def _put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
     return root
 
 
-def _carry_over(old: nn.Module, new: nn.Module) -> None:
+def carry_over(old: nn.Module, new: nn.Module) -> None:
+    """Give a replacement the mode and the hooks of what it replaces."""
     new.train(old.training)
     for hooks in _HOOKS:
         setattr(new, hooks, getattr(old, hooks))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,9 +13,9 @@ from torch import Tensor
 from nvfp4_trt import format as fmt
 from nvfp4_trt.atomic import output_file
 from nvfp4_trt.errors import NothingToQuantizeError, WrongKindError
-from nvfp4_trt.loading.safetensors_files import DTYPES, LENGTH_BYTES, Entry, Header, map_tensors, read_header
+from nvfp4_trt.loading.safetensors_files import Entry, Header, map_tensors, read_header
+from nvfp4_trt.loading.safetensors_writing import Place, copy_region, header_bytes, laid_out, write_at
 from nvfp4_trt.loading.sniffing import FileKind, sniff
-from nvfp4_trt.loading.stored import read_into
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.quantization.packing import every_core, pack_into
 from nvfp4_trt.recipe import RuleName
@@ -29,12 +28,9 @@ PACKED, BLOCK_SCALE, PER_TENSOR_SCALE = "_packed", "_block_scale", "_per_tensor_
 """What follows a weight's name in the names of the three tensors that it becomes."""
 
 VERSION = "1"
-_PREFIX = "nvfp4."
+PREFIX = "nvfp4."
 _WEIGHT = ".weight"
 _QUANTIZABLE = {torch.float16, torch.bfloat16, torch.float32}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_ALIGNMENT = 8
-_COPIED_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -48,18 +44,6 @@ class PackedFile:
     """How many tensors are as they were."""
     source_bytes: int
     bytes: int
-
-
-class _Place(NamedTuple):
-    """A tensor of the output: what it is, and the file's byte that it starts at."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    offset: int = 0
-
-    @property
-    def length(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def pack_file(
@@ -98,18 +82,18 @@ def pack_file(
     header = read_header(source)
     chosen = _select(header, source, only, exclude)
     places = _places(header, chosen, source)
-    start = _serialized(header, chosen, places, rule)
+    start = header_bytes(places, _metadata(header, chosen, rule))
     with output_file(output) as made, made.open("w+b", buffering=0) as file:
         size = len(start) + sum(place.length for place in places.values())
         os.posix_fallocate(file.fileno(), 0, size)  # a disk that is too small is told of now
-        _write(file.fileno(), 0, start)
+        write_at(file.fileno(), 0, start)
         _fill(file.fileno(), len(start), source, header, chosen, places, rule)
     return PackedFile(output, tuple(chosen), len(header.tensors) - len(chosen), source.stat().st_size, size)
 
 
 def _select(header: Header, source: Path, only: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Return the names of the tensors to pack, in the file's order."""
-    if any(key.startswith(_PREFIX) for key in header.metadata):
+    if any(key.startswith(PREFIX) for key in header.metadata):
         raise WrongKindError(f"{source} is packed already, as its metadata says", "give the original file")
     able = {name.removesuffix(_WEIGHT): name for name, entry in header.tensors.items() if _packable(entry)}
     if not able:
@@ -135,29 +119,24 @@ def _packable(entry: Entry) -> bool:
     )
 
 
-def _places(header: Header, chosen: Sequence[str], source: Path) -> dict[str, _Place]:
+def _places(header: Header, chosen: Sequence[str], source: Path) -> dict[str, Place]:
     """Return the output's tensors, those of larger elements first, so that each is aligned."""
-    found: dict[str, _Place] = {}
+    found: dict[str, Place] = {}
     packed = set(chosen)
     for name, entry in header.tensors.items():
         if name not in packed:
-            found[name] = _Place(entry.dtype, entry.shape)
+            found[name] = Place(entry.dtype, entry.shape)
             continue
         n, k = entry.shape
-        found[name + PACKED] = _Place(torch.uint8, (n, k // 2))
-        found[name + BLOCK_SCALE] = _Place(torch.float8_e4m3fn, (n, k // fmt.BLOCK))
-        found[name + PER_TENSOR_SCALE] = _Place(torch.float32, ())
+        found[name + PACKED] = Place(torch.uint8, (n, k // 2))
+        found[name + BLOCK_SCALE] = Place(torch.float8_e4m3fn, (n, k // fmt.BLOCK))
+        found[name + PER_TENSOR_SCALE] = Place(torch.float32, ())
     if len(found) != len(header.tensors) + 2 * len(chosen):
         raise WrongKindError(f"{source} has tensors named like packed ones", f"leave out those with *{PACKED}")
-    end = 0
-    for name in sorted(found, key=lambda each: -found[each].dtype.itemsize):
-        found[name] = found[name]._replace(offset=end)
-        end += found[name].length
-    return found
+    return laid_out(found)
 
 
-def _serialized(header: Header, chosen: Sequence[str], places: dict[str, _Place], rule: RuleName) -> bytes:
-    """Return the output's bytes before its tensors."""
+def _metadata(header: Header, chosen: Sequence[str], rule: RuleName) -> dict[str, str]:
     weights = {
         name: {
             "shape": header.tensors[name].shape,
@@ -165,23 +144,12 @@ def _serialized(header: Header, chosen: Sequence[str], places: dict[str, _Place]
         }
         for name in chosen
     }
-    described: dict[str, object] = {
-        "__metadata__": {
-            **header.metadata,
-            f"{_PREFIX}version": VERSION,
-            f"{_PREFIX}scale_rule": str(rule),
-            f"{_PREFIX}weights": json.dumps(weights),
-        }
+    return {
+        **header.metadata,
+        f"{PREFIX}version": VERSION,
+        f"{PREFIX}scale_rule": str(rule),
+        f"{PREFIX}weights": json.dumps(weights),
     }
-    for name, place in sorted(places.items(), key=lambda item: item[1].offset):
-        described[name] = {
-            "dtype": _NAMES[place.dtype],
-            "shape": place.shape,
-            "data_offsets": (place.offset, place.offset + place.length),
-        }
-    text = json.dumps(described, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def _fill(
@@ -190,7 +158,7 @@ def _fill(
     source: Path,
     header: Header,
     chosen: Sequence[str],
-    places: dict[str, _Place],
+    places: dict[str, Place],
     rule: RuleName,
 ) -> None:
     mapped = map_tensors([source])
@@ -198,7 +166,7 @@ def _fill(
     with every_core() as pool:
         for name, entry in header.tensors.items():
             if name not in packed:
-                _copy(file, start + places[name].offset, entry)
+                copy_region(file, start + places[name].offset, entry.region)
                 continue
             codes, scales = (start + places[name + suffix].offset for suffix in (PACKED, BLOCK_SCALE))
             k = entry.shape[1]
@@ -206,24 +174,8 @@ def _fill(
             def take(
                 rows: slice, packed: Tensor, block: Tensor, at: tuple[int, int, int] = (codes, scales, k)
             ) -> None:
-                _write(file, at[0] + rows.start * (at[2] // 2), packed)
-                _write(file, at[1] + rows.start * (at[2] // fmt.BLOCK), block)
+                write_at(file, at[0] + rows.start * (at[2] // 2), packed)
+                write_at(file, at[1] + rows.start * (at[2] // fmt.BLOCK), block)
 
             scale = pack_into(take, mapped[name], fmt.scale_rule(rule), name, pool)
-            _write(file, start + places[name + PER_TENSOR_SCALE].offset, scale)
-
-
-def _copy(file: int, offset: int, entry: Entry) -> None:
-    region = entry.region
-    for done in range(0, region.length, _COPIED_AT_ONCE):
-        piece = torch.empty(min(_COPIED_AT_ONCE, region.length - done), dtype=torch.uint8)
-        read_into(piece, region._replace(offset=region.offset + done))
-        _write(file, offset + done, piece)
-
-
-def _write(file: int, offset: int, content: Tensor | bytes) -> None:
-    held = content.contiguous().view(-1).view(torch.uint8).numpy().data if isinstance(content, Tensor) else content
-    view = memoryview(held)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+            write_at(file, start + places[name + PER_TENSOR_SCALE].offset, scale)

@@ -1,0 +1,166 @@
+"""From a checkpoint to a quantized module: the model is made around placeholders, which packed weights replace."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nvfp4_trt.checkpoints.formats import read_checkpoint
+from nvfp4_trt.checkpoints.holding import scale_of
+from nvfp4_trt.checkpoints.source import CONFIG, HF_QUANT_CONFIG, WEIGHTS
+from nvfp4_trt.checkpoints.weights import Activation, Format
+from nvfp4_trt.errors import CheckpointConfigError, StateDictMismatchError, WrongKindError
+from nvfp4_trt.loading.folders import fill_folder, read_config
+from nvfp4_trt.loading.hashing import hash_meanwhile
+from nvfp4_trt.loading.loaded import LoadedModel, SourceKind
+from nvfp4_trt.loading.safetensors_files import read_header
+from nvfp4_trt.loading.state_dicts import WRAPPERS, fill_factory
+from nvfp4_trt.quantization.given import GivenWeight, place_given
+from nvfp4_trt.quantization.modules import PackedWeight
+from nvfp4_trt.quantization.packed_files import PREFIX
+from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, Weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from nvfp4_trt.checkpoints.weights import Checkpoint, StoredWeight
+    from nvfp4_trt.quantization import QuantizedModel
+
+_RULES = {
+    Format.PACKED: RuleName.SPEC,
+    Format.TORCHAO: RuleName.TORCHAO,
+    Format.COMPRESSED_TENSORS: RuleName.COMPRESSED_TENSORS,
+    Format.MODELOPT: RuleName.MODELOPT,
+}
+
+
+class FromCheckpoint(NamedTuple):
+    """A module with a checkpoint's weights, and what it was loaded from."""
+
+    loaded: LoadedModel
+    quantized: QuantizedModel
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path holds weights that say that they are NVFP4: told from what is small to read.
+
+    Raises:
+        NotAModelError, FileTruncatedError: see `read_config` and `read_header`.
+    """
+    if not path.is_dir():
+        return path.is_file() and _looks_like_safetensors(path) and _says(path)
+    if (path / HF_QUANT_CONFIG).is_file():
+        return True
+    if (path / CONFIG).is_file() and read_config(path).get("quantization_config"):
+        return True
+    return (path / WEIGHTS).is_file() and _looks_like_safetensors(path / WEIGHTS) and _says(path / WEIGHTS)
+
+
+def _looks_like_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _says(file: Path) -> bool:
+    metadata = read_header(file).metadata
+    return "nvfp4.version" in metadata or "tensor_names" in metadata
+
+
+def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | None = None) -> FromCheckpoint:
+    """Load a quantized model: its packed weights are the checkpoint's, mapped from their files.
+
+    Args:
+        path: what `read_checkpoint` takes.
+        factory: `package.module:function` that makes the module; by default a folder's `config.json` does.
+        recipe: how activations are scaled, instead of how the checkpoint says; a static recipe takes the
+            checkpoint's scales.
+
+    Raises:
+        Nvfp4Error: those of `read_checkpoint`, `fill_folder` and `fill_factory`.
+        CheckpointConfigError: a static recipe, and the checkpoint has no input scale for a layer.
+        StateDictMismatchError: a packed weight has no place in the module.
+    """
+    checkpoint = read_checkpoint(path)
+    holders = {name: _placeholder(weight) for name, weight in checkpoint.weights.items()}
+    weights = {**checkpoint.others, **holders}
+    if factory is not None:
+        module, notes = fill_factory(factory, weights, str(path))
+    elif path.is_dir():
+        module, notes = fill_folder(path, weights)
+    else:
+        raise WrongKindError(
+            f"{path} is a file of packed weights: it holds no module to put them in",
+            f"name a function that builds the module: nvfp4-trt export {path} --model package.module:factory",
+        )
+    given = {
+        _place(module, name, holders[name], path): _given(weight, path, recipe)
+        for name, weight in checkpoint.weights.items()
+    }
+    scalings = Counter(each.scaling for each in given.values())
+    common = recipe or Recipe(name=f"from {checkpoint.format}")
+    common = common.model_copy(
+        update={
+            "weights": Weights(rule=_rule(checkpoint)),
+            "activations": common.activations.model_copy(update={"scaling": scalings.most_common(1)[0][0]}),
+        }
+    )
+    quantized = place_given(module, given, common)
+    loaded = LoadedModel(
+        quantized.module,
+        SourceKind.CHECKPOINT,
+        str(path),
+        hash_meanwhile(checkpoint.source.files),
+        None,
+        (*notes, f"{len(given)} packed weights of a {checkpoint.format} checkpoint, as they are"),
+    )
+    return FromCheckpoint(loaded, quantized)
+
+
+def _rule(checkpoint: Checkpoint) -> RuleName:
+    """Return the rule that weights were rounded by: the header's word, or the habit of the format's package."""
+    said = checkpoint.source.metadata.get(f"{PREFIX}scale_rule")
+    return RuleName(said) if said in set(RuleName) else _RULES[checkpoint.format]
+
+
+def _placeholder(weight: StoredWeight) -> Tensor:
+    """Return zeros of the weight's shape that take the memory of one, and are told by their address."""
+    n, half = weight.packed.shape
+    return torch.zeros(1, dtype=weight.dtype).expand(n, 2 * half)
+
+
+def _place(module: nn.Module, name: str, holder: Tensor, path: Path) -> str:
+    """Return the layer that a placeholder went to: a library may have renamed it on the way."""
+    for layer, child in module.named_modules():
+        own = child._parameters.get("weight")  # noqa: SLF001 (a property may compute it)
+        if own is not None and own.data_ptr() == holder.data_ptr():
+            return str(layer)
+    bare: str = name
+    for prefix in WRAPPERS:
+        bare = bare.removeprefix(prefix)
+    layer = bare.removesuffix(".weight")
+    found = dict(module.named_modules()).get(layer)
+    if layer == bare or found is None or "weight" not in found._parameters:  # noqa: SLF001
+        raise StateDictMismatchError(
+            f"{path}: the packed weight {name} has no place in the model", "leave it unpacked, or mend config.json"
+        )
+    return layer
+
+
+def _given(weight: StoredWeight, path: Path, recipe: Recipe | None) -> GivenWeight:
+    stored = weight.activation or Activation(RECIPES[DEFAULT_RECIPE].activations.scaling)
+    scaling = stored.scaling if recipe is None else recipe.activations.scaling
+    scale = None
+    if scaling is ActivationScaling.STATIC:
+        if stored.scale is None:
+            raise CheckpointConfigError(
+                f"{path} has no static input scale for the layer of {weight.name}",
+                "choose another recipe, such as w4a4-dynamic-token",
+            )
+        scale = torch.tensor(stored.scale.multiplier())
+    tensor_scale = torch.tensor(scale_of(weight).multiplier())
+    return GivenWeight(PackedWeight(weight.packed, weight.block_scale, tensor_scale), scaling, scale)
