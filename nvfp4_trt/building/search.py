@@ -10,7 +10,7 @@ from nvfp4_trt.building.candidate import Candidate, finish, prepare
 from nvfp4_trt.building.outcomes import outcome_key, recall, remember
 from nvfp4_trt.building.process import Job, run_builds
 from nvfp4_trt.building.spec import BuildResult
-from nvfp4_trt.building.variants import variants
+from nvfp4_trt.building.variants import Variant, variants
 from nvfp4_trt.errors import BuildCrashedError, BuildFailedError, Fp4LostError, Nvfp4Error, ParseFailedError
 from nvfp4_trt.passes import KEPT_BLOCKS, find_blocks
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.building.candidate import Built, Plan, Prepared
     from nvfp4_trt.building.process import Outcome
-    from nvfp4_trt.building.variants import Optimize, Variant
+    from nvfp4_trt.building.variants import Optimize
     from nvfp4_trt.passes import Blocks
 
 _OF_ONE_VARIANT = (BuildCrashedError, BuildFailedError, Fp4LostError, ParseFailedError)
 """What may befall one variant and spare another."""
 _WHOLE: dict[Optimize, int] = {"off": 0, "fast": 1, "full": 3}
 """How many variants are built whole beside the plain one."""
+WORTH = 0.98
+"""A variant is worth its build where it takes at most this share of the plain one's modelled time: a smaller gain
+is below what the model can tell."""
 OVER = "not built: the search's time was over"
 _UNCUT = "not tried: the graph cannot be cut behind its first blocks"
 
@@ -143,8 +146,8 @@ def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: flo
     """Build variants of a model and choose.
 
     Where the model consists of repeated blocks, variants are tried on the first ones, and those that are foreseen
-    to take less modelled time than the plain one are built whole, beside the plain one, which stays unless another
-    takes less. Of a model without such blocks, each variant is built whole.
+    to take clearly less modelled time than the plain one (`WORTH`) are built whole, beside the plain one, which
+    stays unless another does. Of a model without such blocks, each variant is built whole.
 
     Args:
         plan: what to build.
@@ -179,12 +182,15 @@ def _promising(plain: Variant, others: Sequence[Variant], trials: Sequence[Built
     if not trials:
         return list(others[:count])
     found = {each.prepared.variant: each.predicted for each in trials}
-    limit = found.pop(plain, float("inf"))
+    limit = WORTH * found.pop(plain, float("inf"))
     return sorted((each for each in found if found[each] < limit), key=lambda each: found[each])[:count]
 
 
 def _best(built: Sequence[Built]) -> Built:
-    return min(built, key=lambda each: each.cost.microseconds)
+    """Return the engine of the least modelled time, or the plain one where that is worth nothing against it."""
+    best = min(built, key=lambda each: each.cost.microseconds)
+    plain = [each for each in built if each.prepared.variant == Variant()]
+    return plain[0] if plain and best.cost.microseconds > WORTH * plain[0].cost.microseconds else best
 
 
 def _in_short(error: Nvfp4Error) -> str:
