@@ -52,8 +52,8 @@ def test_when_the_time_is_over_only_optional_ones_end(tmp_path):
 
 
 def test_one_that_runs_is_stopped(tmp_path):
-    began = time.monotonic()
-    (outcome,) = run_builds([job(tmp_path, "a", optional=True)], began + 0.2)
+    made = job(tmp_path, "a", optional=True)
+    (outcome,) = run_builds([made], time.monotonic() + 0.2)
     assert outcome is None
     assert (tmp_path / "a" / "spec.json").exists()
     assert not (tmp_path / "a" / "result.json").exists()
