@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
 from nvfp4_trt.building.aot_nodes import use_aot_nodes
+from nvfp4_trt.building.outcomes import outcome_key
 from nvfp4_trt.building.plugins import plugin_gemms
 from nvfp4_trt.building.profiles import make_profile
 from nvfp4_trt.building.spec import BuildSpec
+from nvfp4_trt.building.variants import Variant
 from nvfp4_trt.costing import cost_engine, shapes_at
 from nvfp4_trt.errors import BuildFailedError
 from nvfp4_trt.passes import KEPT_BLOCKS, Blocks, Form, Lowering, keep_first_blocks, lower, strip_plugin_functions
@@ -22,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import onnx_ir as ir
+
     from nvfp4_trt.building.backends import Backend
     from nvfp4_trt.building.profiles import InputProfile, Range
     from nvfp4_trt.building.spec import BuildResult, PluginSpec
-    from nvfp4_trt.building.variants import Variant
     from nvfp4_trt.costing import GPU, EngineCost, TensorShapes
     from nvfp4_trt.portable import Metadata
 
@@ -56,8 +60,8 @@ class Candidate(BaseModel):
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        loose = f", {self.loosened} loosened" if self.loosened else ""
-        return f"{self.form}{loose}" + (f", {self.blocks} blocks" if self.blocks else "")
+        name = Variant(self.form, self.loosened).name
+        return f"{name}, {self.blocks} blocks" if self.blocks else name
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Prepared:
         """Where all of its files are."""
         return self.spec.model.parent
 
+    @cached_property
+    def key(self) -> str:
+        """What its outcome is known by, see `outcome_key`: it reads the whole file, once."""
+        return outcome_key(self.spec)
+
 
 @dataclass(frozen=True)
 class Built:
@@ -120,22 +129,36 @@ class Built:
         return self.cost.microseconds + (blocks.number - KEPT_BLOCKS) * middle
 
 
-def prepare(plan: Plan, variant: Variant, lowered: Path, blocks: Blocks | None = None) -> Prepared | None:
-    """Lower one variant.
+def prepare(plan: Plan, variant: Variant, lowered: Path) -> Prepared:
+    """Lower one variant of the whole model.
 
     Args:
         plan: what to build.
         variant: of it.
         lowered: where the lowered file goes; its folder, which is made, holds all else.
-        blocks: keep only the first ones of them.
+    """
+    model, _ = load(plan.source)  # each variant anew: lowering changes the graph in place
+    return _lowered(plan, variant, lowered, model, None)
+
+
+def prepare_trial(plan: Plan, variant: Variant, lowered: Path, blocks: Blocks) -> Prepared | None:
+    """Lower one variant of the first blocks.
+
+    Args:
+        plan: what to build.
+        variant: of it.
+        lowered: see `prepare`.
+        blocks: of which only the first ones are kept.
 
     Returns:
         None where the graph cannot be cut behind these blocks.
     """
+    model, _ = load(plan.source)
+    return _lowered(plan, variant, lowered, model, blocks) if keep_first_blocks(model, blocks) else None
+
+
+def _lowered(plan: Plan, variant: Variant, lowered: Path, model: ir.Model, blocks: Blocks | None) -> Prepared:
     lowered.parent.mkdir(parents=True)
-    model, _ = load(plan.source)  # each variant anew: lowering changes the graph in place
-    if blocks is not None and not keep_first_blocks(model, blocks):
-        return None
     profile = make_profile(model.graph.inputs, variant.ranges(plan.ranges), plan.metadata.example_shapes)
     extents = variant.extents(plan.ranges)
     lowering = lower(model, plugin=plan.plugin is not None, form=variant.form, extents=extents)

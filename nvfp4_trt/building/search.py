@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from nvfp4_trt.building.candidate import Candidate, finish, prepare
-from nvfp4_trt.building.outcomes import outcome_key, recall, remember
+from nvfp4_trt.building.candidate import Candidate, finish, prepare, prepare_trial
+from nvfp4_trt.building.outcomes import recall, remember
 from nvfp4_trt.building.process import Job, run_builds
 from nvfp4_trt.building.spec import BuildResult
 from nvfp4_trt.building.variants import Variant, variants
@@ -68,12 +68,13 @@ class _Search:
 
         def jobs() -> Iterator[Job]:
             for index, variant in enumerate(each):
-                made = prepare(self.plan, variant, self.work / f"trial {index}" / self.name, blocks)
+                made = prepare_trial(self.plan, variant, self.work / f"trial {index}" / self.name, blocks)
                 prepared.append(made)
-                found = self._recall(made)
-                if found is not None:
+                if made is None:
+                    continue
+                if (found := self._recall(made)) is not None:
                     known[index] = found
-                elif made is not None:
+                else:
                     yield Job(made.spec, made.folder, optional=True)
 
         outcomes = iter(run_builds(jobs(), self.until))
@@ -86,24 +87,18 @@ class _Search:
             built += self._settle(made, outcome, KEPT_BLOCKS, keep=index not in known)
         return built
 
-    def wholes(self, each: Sequence[Variant], *, unless_known: bool = True) -> list[Built]:
+    def wholes(self, each: Sequence[Variant]) -> list[Built]:
         """Build the whole model in several variants.
 
         Where all outcomes are known from before, only the one that wins is built.
         """
-        prepared = [self._whole(variant) for variant in each]
-        known = [self._recall(made) for made in prepared] if unless_known and len(each) > 1 else []
+        prepared = [prepare(self.plan, variant, self.work / variant.name / self.name) for variant in each]
+        known = [self._recall(made) for made in prepared] if len(each) > 1 else []
         if known and all(known):
             built = [x for m, k in zip(prepared, known, strict=True) for x in self._settle(m, k, 0, keep=False)]
             return self._again(_best(built)) if built else []
         outcomes = run_builds([Job(x.spec, x.folder, x.variant != each[0]) for x in prepared], self.until)
         return [b for x, how in zip(prepared, outcomes, strict=True) for b in self._settle(x, how, 0, keep=True)]
-
-    def _whole(self, variant: Variant) -> Prepared:
-        made = prepare(self.plan, variant, self.work / variant.name / self.name)
-        if made is None:
-            raise TypeError("a whole model is never cut")
-        return made
 
     def _again(self, winner: Built) -> list[Built]:
         """Build what an earlier build's record says is the best."""
@@ -112,8 +107,8 @@ class _Search:
             raise outcome or TypeError("a build that is not optional ends")
         return [finish(self.plan, winner.prepared, outcome)]
 
-    def _recall(self, made: Prepared | None) -> BuildResult | None:
-        return recall(outcome_key(made.spec), made.spec) if self.cached and made is not None else None
+    def _recall(self, made: Prepared) -> BuildResult | None:
+        return recall(made.key, made.spec) if self.cached else None
 
     def _settle(self, made: Prepared, outcome: Outcome, blocks: int, *, keep: bool) -> list[Built]:
         """Audit and cost one build, and note it; return it where it is sound."""
@@ -130,7 +125,7 @@ class _Search:
             self.tried.append(told.model_copy(update={"error": _in_short(error)}))
             return []
         if keep and self.cached:
-            remember(outcome_key(made.spec), made.spec, outcome)
+            remember(made.key, made.spec, outcome)
         figures = {
             "kernels": built.cost.kernels,
             "bytes": built.cost.bytes,

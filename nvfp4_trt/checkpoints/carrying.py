@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.checkpoints.weights import WEIGHT_ONLY, Scale, inverse
+from nvfp4_trt.checkpoints.weights import WEIGHT_ONLY, Scale, StoredWeight, inverse
 
 if TYPE_CHECKING:
-    from nvfp4_trt.checkpoints.weights import Activation, Checkpoint, StoredWeight
+    from torch import Tensor
+
+    from nvfp4_trt.checkpoints.taking import Taking
+    from nvfp4_trt.checkpoints.weights import Activation, Checkpoint
 
 KEY = "nvfp4_trt.carried"
 
@@ -72,6 +75,37 @@ class Carried:
         if stored.scale is None:
             return stored
         return stored._replace(scale=self._exact(name, "input_scale", stored.scale))
+
+    def weight(
+        self,
+        taking: Taking,
+        name: str,
+        codes: Tensor,
+        block_scale: Tensor,
+        scale: Scale,
+        activation: Activation,
+    ) -> StoredWeight:
+        """Return a weight of a format that stores neither dtypes nor single-level scaling, with what is carried.
+
+        Args:
+            taking: where its tensors were taken from.
+            name: its own, unquantized.
+            codes: uint8 `[N, K/2]`.
+            block_scale: float8_e4m3fn `[N, K/16]`.
+            scale: as the file has it.
+            activation: as the file says.
+
+        Raises:
+            CheckpointConfigError: see `Taking.dtype`.
+        """
+        return StoredWeight(
+            name,
+            taking.dtype(name, self.dtype(name)),
+            codes,
+            block_scale,
+            self.scale(name, scale),
+            self.activation(name, activation),
+        )
 
     def _exact(self, name: str, key: str, stored: Scale) -> Scale:
         value = self._of(name).get(key)

@@ -69,14 +69,7 @@ def _weight(taking: Taking, carried: Carried, layer: str, said: _Said) -> Stored
             f"{layer}{_INPUT}",
             _RESTORE,
         )
-    return StoredWeight(
-        name,
-        taking.dtype(name, carried.dtype(name)),
-        codes,
-        block_scale,
-        carried.scale(name, scale),
-        carried.activation(name, activation),
-    )
+    return carried.weight(taking, name, codes, block_scale, scale, activation)
 
 
 class _Said:

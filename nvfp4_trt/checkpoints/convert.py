@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from nvfp4_trt.atomic import output_file, output_tree
 from nvfp4_trt.checkpoints.carrying import KEY
 from nvfp4_trt.checkpoints.formats import read_checkpoint, write_checkpoint
+from nvfp4_trt.checkpoints.packed import SAYS_VERSION, SAYS_WEIGHTS
 from nvfp4_trt.checkpoints.source import CONFIG, WEIGHTS
+from nvfp4_trt.checkpoints.torchao import SAYS_NAMES
 from nvfp4_trt.errors import FormatCannotHoldError, OutputUnwritableError
 from nvfp4_trt.loading.safetensors_writing import write_tensors
-from nvfp4_trt.quantization.packed_files import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +76,7 @@ def convert_checkpoint(source: Path, output: Path, to: Format) -> Converted:
 
 def _general(source: Source, names: Iterable[str]) -> dict[str, str]:
     """Return the metadata that says nothing of a format: what transformers wants to see, and the user's own."""
-    own = {f"{PREFIX}version", f"{PREFIX}weights", KEY, "tensor_names", *names}
+    own = {SAYS_VERSION, SAYS_WEIGHTS, KEY, SAYS_NAMES, *names}
     kept = {key: value for key, value in source.metadata.items() if key not in own}
     return {"format": "pt", **kept}
 

@@ -91,14 +91,7 @@ def _weight(taking: Taking, carried: Carried, layer: str, said: _Said) -> Stored
             f"{_SCALES[2]}",
             "copy the configuration that the weights were written with",
         )
-    return StoredWeight(
-        name,
-        taking.dtype(name, carried.dtype(name)),
-        codes,
-        block_scale,
-        carried.scale(name, scale),
-        carried.activation(name, activation),
-    )
+    return carried.weight(taking, name, codes, block_scale, scale, activation)
 
 
 class _Said:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from nvfp4_trt.checkpoints.formats import read_checkpoint
 from nvfp4_trt.checkpoints.holding import scale_of
+from nvfp4_trt.checkpoints.packed import SAYS_VERSION
 from nvfp4_trt.checkpoints.source import CONFIG, HF_QUANT_CONFIG, WEIGHTS
+from nvfp4_trt.checkpoints.torchao import SAYS_NAMES
 from nvfp4_trt.checkpoints.weights import Activation, Format
 from nvfp4_trt.errors import CheckpointConfigError, StateDictMismatchError, WrongKindError
 from nvfp4_trt.loading.folders import fill_folder, read_config
@@ -68,7 +70,7 @@ def _looks_like_safetensors(path: Path) -> bool:
 
 def _says(file: Path) -> bool:
     metadata = read_header(file).metadata
-    return "nvfp4.version" in metadata or "tensor_names" in metadata
+    return SAYS_VERSION in metadata or SAYS_NAMES in metadata
 
 
 def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | None = None) -> FromCheckpoint:

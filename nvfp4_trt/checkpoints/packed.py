@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nvfp4_trt.checkpoints.carrying import Carried, carried_entries
+from nvfp4_trt.checkpoints.holding import scale_of
 from nvfp4_trt.checkpoints.taking import Taking
 from nvfp4_trt.checkpoints.weights import Activation, Checkpoint, Format, StoredWeight, Written
 from nvfp4_trt.errors import CheckpointConfigError
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from nvfp4_trt.checkpoints.source import Source
 
 _INPUT_SCALE = "_input_scale"
-_WEIGHTS = f"{PREFIX}weights"
+SAYS_VERSION, SAYS_WEIGHTS = f"{PREFIX}version", f"{PREFIX}weights"
+"""Entries of the header's metadata."""
 
 
 def is_packed(source: Source) -> bool:
     """Return whether the headers say that the weights are packed as here."""
-    return f"{PREFIX}version" in source.metadata
+    return SAYS_VERSION in source.metadata
 
 
 def read_packed(source: Source) -> Checkpoint:
@@ -37,7 +39,7 @@ def read_packed(source: Source) -> Checkpoint:
         CheckpointConfigError: the metadata cannot be read, is of another version, or contradicts the tensors.
         TensorMissingError, TensorUnexpectedError, TensorInvalidError, ScaleInvalidError: see `Taking`.
     """
-    version = source.metadata[f"{PREFIX}version"]
+    version = source.metadata[SAYS_VERSION]
     if version != VERSION:
         raise CheckpointConfigError(
             f"{source.path} is of version {version} of the packed format; this is {VERSION}", "update nvfp4-trt"
@@ -50,11 +52,13 @@ def read_packed(source: Source) -> Checkpoint:
 
 def _said(source: Source) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(source.metadata.get(_WEIGHTS, ""))
+        found = json.loads(source.metadata.get(SAYS_WEIGHTS, ""))
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(said, dict) for said in found.values()):
-        raise CheckpointConfigError(f"{source.path}: {_WEIGHTS} in its metadata cannot be read", "pack it again")
+        raise CheckpointConfigError(
+            f"{source.path}: {SAYS_WEIGHTS} in its metadata cannot be read", "pack it again"
+        )
     return found
 
 
@@ -98,8 +102,7 @@ def write_packed(checkpoint: Checkpoint) -> Written:
     said: dict[str, dict[str, Any]] = {}
     for name, weight in checkpoint.weights.items():
         tensors[name + PACKED], tensors[name + BLOCK_SCALE] = weight.packed, weight.block_scale
-        scale = 1.0 if weight.scale is None else weight.scale.multiplier()
-        tensors[name + PER_TENSOR_SCALE] = torch.tensor(scale)
+        tensors[name + PER_TENSOR_SCALE] = torch.tensor(scale_of(weight).multiplier())
         n, half = weight.packed.shape
         said[name] = {"shape": [n, 2 * half], "dtype": str(weight.dtype).removeprefix("torch.")}
         if weight.activation is not None:
@@ -107,8 +110,8 @@ def write_packed(checkpoint: Checkpoint) -> Written:
             if weight.activation.scale is not None:
                 tensors[name + _INPUT_SCALE] = torch.tensor(weight.activation.scale.multiplier())
     metadata = {
-        f"{PREFIX}version": VERSION,
-        _WEIGHTS: json.dumps(said),
+        SAYS_VERSION: VERSION,
+        SAYS_WEIGHTS: json.dumps(said),
         **carried_entries(checkpoint, reciprocal=False),
     }
     return Written(tensors, metadata, alone=True)

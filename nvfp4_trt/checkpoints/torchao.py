@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.checkpoints.source import Source
 
-_NAMES, _KIND = "tensor_names", "NVFP4Tensor"
+SAYS_NAMES = "tensor_names"
+"""Entry of the header's metadata that lists all others."""
+_KIND = "NVFP4Tensor"
 _QDATA, _SCALE, _TENSOR_SCALE, _INPUT_SCALE = "qdata", "scale", "per_tensor_scale", "act_per_tensor_scale"
 
 
 def is_torchao(source: Source) -> bool:
     """Return whether the headers list flattened tensors as torchao does."""
-    return _NAMES in source.metadata
+    return SAYS_NAMES in source.metadata
 
 
 def read_torchao(source: Source) -> Checkpoint:
@@ -67,7 +69,7 @@ def read_torchao(source: Source) -> Checkpoint:
 
 def _entries(source: Source) -> dict[str, dict[str, Any]]:
     try:
-        names = json.loads(source.metadata[_NAMES])
+        names = json.loads(source.metadata[SAYS_NAMES])
         entries = {name: json.loads(source.metadata[name]) for name in names}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointConfigError(
@@ -164,7 +166,7 @@ def write_torchao(checkpoint: Checkpoint) -> Written:
             "_tensor_data_names": list(parts),
         }
     metadata = {name: json.dumps(entry) for name, entry in entries.items()}
-    metadata[_NAMES] = json.dumps(list(entries))
+    metadata[SAYS_NAMES] = json.dumps(list(entries))
     return Written(tensors, {**metadata, **carried_entries(checkpoint, reciprocal=False)}, alone=True)
 
 

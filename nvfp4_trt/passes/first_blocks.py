@@ -99,7 +99,7 @@ def keep_first_blocks(model: ir.Model, blocks: Blocks) -> bool:
         return False
     last = [index for index, block in gemms if block == KEPT_BLOCKS - 1]
     cuts = range(max(before) + 1, min(behind) + 1)
-    crossing = _crossing(nodes, _depending(nodes, min(last)), cuts)
+    crossing = _crossing(_depending(nodes, min(last)), position, cuts)
     # `reversed`: of several that are as good, the last one.
     cut = min(reversed(cuts), key=lambda each: len(crossing[each]))
     outputs = crossing[cut]
@@ -123,9 +123,10 @@ def _depending(nodes: Sequence[ir.Node], first: int) -> set[ir.Value]:
     return found
 
 
-def _crossing(nodes: Sequence[ir.Node], values: set[ir.Value], cuts: Iterable[int]) -> dict[int, list[ir.Value]]:
+def _crossing(
+    values: set[ir.Value], position: Mapping[ir.Node, int], cuts: Iterable[int]
+) -> dict[int, list[ir.Value]]:
     """Return, for each cut, the values that are made before it and used behind it, or are outputs of the model."""
-    position = {node: index for index, node in enumerate(nodes)}
     spans = [(value, *span) for value in values if (span := _span(value, position)) is not None]
     spans.sort(key=lambda each: each[1])
     return {cut: [value for value, made, used in spans if made < cut <= used] for cut in cuts}
