@@ -3,6 +3,7 @@
 import hashlib
 import json
 import resource
+import signal
 import shutil
 
 import numpy as np
@@ -162,25 +163,21 @@ def test_a_failure_leaves_the_log_and_nothing_else(masked, tmp_path, share):
 
 
 @pytest.fixture
-def limited(monkeypatch):
-    """Return the function that sets a limit of the operating system on the process that builds."""
+def before_exec(monkeypatch):
+    """Return the function that says what the process that builds does to itself before it becomes the builder."""
 
-    def limited(which, value):
+    def before_exec(do):
         real = process.subprocess.Popen
         monkeypatch.setattr(
-            process.subprocess,
-            "Popen",
-            lambda *given, **options: real(
-                *given, preexec_fn=lambda: resource.setrlimit(which, (value, value)), **options
-            ),
+            process.subprocess, "Popen", lambda *given, **options: real(*given, preexec_fn=do, **options)
         )
 
-    return limited
+    return before_exec
 
 
-def test_a_crash_is_one_error(masked, tmp_path, limited):
-    """The process that builds dies: here, of a limit on its time."""
-    limited(resource.RLIMIT_CPU, 1)
+def test_a_crash_is_one_error(masked, tmp_path, before_exec):
+    """The process that builds dies: here, of a timer that goes on when a process becomes another program."""
+    before_exec(lambda: signal.setitimer(signal.ITIMER_REAL, 0.1))
     with pytest.raises(
         errors.BuildCrashedError, match="the process that runs tensorrt_rtx was ended by SIG"
     ) as caught:
@@ -189,9 +186,9 @@ def test_a_crash_is_one_error(masked, tmp_path, limited):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_error(masked, tmp_path, limited):
+def test_a_full_disk_is_one_error(masked, tmp_path, before_exec):
     """The engine cannot be written: here, for a limit on the size of a file."""
-    limited(resource.RLIMIT_FSIZE, 1 << 20)
+    before_exec(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
     with pytest.raises(errors.DiskFullError, match=r"no space left while building from model\.onnx"):
         build(masked(), tmp_path / "set", buckets="1x32", share_weights=True)
     assert list(tmp_path.iterdir()) == []
