@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.checkpoints import Converted
     from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.doctor import Diagnosis, diagnose
     from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.quantization import QuantizedModel
@@ -30,9 +31,11 @@ _HOMES = {
     "build_plugin": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
     "convert": "nvfp4_trt.api",
+    "diagnose": "nvfp4_trt.doctor",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
     "Converted": "nvfp4_trt.checkpoints",
+    "Diagnosis": "nvfp4_trt.doctor",
     "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
     "Nvfp4Error": "nvfp4_trt.errors",
@@ -49,6 +52,7 @@ __all__ = [
     "Audit",
     "Comparison",
     "Converted",
+    "Diagnosis",
     "Dispatcher",
     "EngineArtifact",
     "Nvfp4Error",
@@ -62,6 +66,7 @@ __all__ = [
     "build_plugin",
     "compare",
     "convert",
+    "diagnose",
     "export",
     "pack",
     "quantize",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from nvfp4_trt.building.gpus import find_gpus
 from nvfp4_trt.errors import (
     BackendMissingError,
     FeatureUnsupportedError,
@@ -207,10 +206,5 @@ def _version(text: str) -> tuple[int, int]:
 
 def local_architecture() -> str | None:
     """Return the architecture of this machine's first GPU as `sm_100`; None where nvidia-smi finds none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    told = subprocess.run(query, capture_output=True, text=True, check=False)
-    first = told.stdout.strip().splitlines()
-    return f"sm_{first[0].strip().replace('.', '')}" if told.returncode == 0 and first else None
+    found = find_gpus().found
+    return found[0].architecture if found else None

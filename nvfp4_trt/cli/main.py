@@ -15,6 +15,7 @@ import click
 from nvfp4_trt.cli.build import build
 from nvfp4_trt.cli.compare import compare
 from nvfp4_trt.cli.convert import convert
+from nvfp4_trt.cli.doctor import doctor
 from nvfp4_trt.cli.export import export
 from nvfp4_trt.cli.inspect import inspect
 from nvfp4_trt.cli.lower import lower
@@ -33,7 +34,7 @@ def cli() -> None:
     """From a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited at each step."""
 
 
-for _command in (export, pack, convert, build, inspect, compare, lower, recipes):
+for _command in (export, pack, convert, build, inspect, compare, lower, recipes, doctor):
     cli.add_command(_command)
 
 

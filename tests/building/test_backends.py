@@ -10,6 +10,7 @@ import sys
 import pytest
 import tensorrt_rtx
 from bound_names import full_bindings, lacks_full, lacks_rtx
+from stand_in_driver import with_driver
 
 from nvfp4_trt.building import BACKENDS, BackendName, backends, choose_backend, network, plugins
 from nvfp4_trt.errors import (
@@ -20,6 +21,7 @@ from nvfp4_trt.errors import (
 )
 from nvfp4_trt.plugin import classes, expressions
 
+B200 = ("NVIDIA B200", "10.0", "183359")
 RTX, FULL = BACKENDS[BackendName.TENSORRT_RTX], BACKENDS[BackendName.TENSORRT]
 HOLDERS = {
     "builder": "Builder",
@@ -173,16 +175,8 @@ def test_rtx_takes_both_at_once():
     RTX.check_targets(["sm_120", "sm_121"])
 
 
-def with_gpu(folder, monkeypatch, capability):
-    """Put an nvidia-smi in front that tells of a GPU, or of none."""
-    tool = folder / "nvidia-smi"
-    tool.write_text("#!/bin/sh\n" + (f"echo {capability}\n" if capability else "exit 9\n"))
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
-
-
 def test_full_builds_for_the_gpu_that_is_here(tmp_path, monkeypatch):
-    with_gpu(tmp_path, monkeypatch, "10.0")
+    with_driver(tmp_path, monkeypatch, B200)
     FULL.check_targets([])
     FULL.check_targets(["sm_100"])
     with pytest.raises(TargetUnsupportedError, match="sm_100, not for sm_120") as caught:
@@ -191,13 +185,13 @@ def test_full_builds_for_the_gpu_that_is_here(tmp_path, monkeypatch):
 
 
 def test_full_builds_for_one_at_a_time(tmp_path, monkeypatch):
-    with_gpu(tmp_path, monkeypatch, "10.0")
+    with_driver(tmp_path, monkeypatch, B200)
     with pytest.raises(TargetUnsupportedError, match="one GPU at a time"):
         FULL.check_targets(["sm_100", "sm_120"])
 
 
 def test_full_needs_a_gpu(tmp_path, monkeypatch):
-    with_gpu(tmp_path, monkeypatch, None)
+    with_driver(tmp_path, monkeypatch, status=9)
     with pytest.raises(BackendMissingError, match="nvidia-smi finds none"):
         FULL.check_targets(["sm_100"])
 

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import resource
-import signal
 import shutil
+import signal
 
 import numpy as np
 import pytest
