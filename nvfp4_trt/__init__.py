@@ -9,7 +9,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvfp4_trt.api import build, build_buckets, build_plugin, compare, convert, export, pack, quantize
+    from nvfp4_trt.api import (
+        build,
+        build_buckets,
+        build_plugin,
+        compare,
+        convert,
+        export,
+        pack,
+        quantize,
+        sensitivity,
+    )
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.checkpoints import Converted
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.doctor import Diagnosis, diagnose
     from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.exporting import OnnxArtifact
+    from nvfp4_trt.mixing import Sensitivity
     from nvfp4_trt.quantization import QuantizedModel
     from nvfp4_trt.quantization.packed_files import PackedFile
     from nvfp4_trt.recipe import RECIPES, Recipe
@@ -32,6 +43,7 @@ _HOMES = {
     "compare": "nvfp4_trt.api",
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
+    "sensitivity": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
     "Converted": "nvfp4_trt.checkpoints",
@@ -42,6 +54,7 @@ _HOMES = {
     "OnnxArtifact": "nvfp4_trt.exporting",
     "PackedFile": "nvfp4_trt.quantization.packed_files",
     "QuantizedModel": "nvfp4_trt.quantization",
+    "Sensitivity": "nvfp4_trt.mixing",
     "RECIPES": "nvfp4_trt.recipe",
     "Recipe": "nvfp4_trt.recipe",
     "ServingSet": "nvfp4_trt.serving",
@@ -60,6 +73,7 @@ __all__ = [
     "PackedFile",
     "QuantizedModel",
     "Recipe",
+    "Sensitivity",
     "ServingSet",
     "build",
     "build_buckets",
@@ -70,6 +84,7 @@ __all__ = [
     "export",
     "pack",
     "quantize",
+    "sensitivity",
 ]
 
 

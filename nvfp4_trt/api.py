@@ -21,19 +21,30 @@ from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
 from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from nvfp4_trt.building import EngineArtifact, Optimize
     from nvfp4_trt.building.spec import PluginForm
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.kernels import Pack
     from nvfp4_trt.loading import Batch
+    from nvfp4_trt.mixing import Budget, Keep, Method, Sensitivity
     from nvfp4_trt.serving import ServingSet
 
     Source = str | Path | nn.Module
     GivenInputs = str | Path | Iterable[Batch] | Inputs | None
 
-__all__ = ["build", "build_buckets", "build_plugin", "compare", "convert", "export", "pack", "quantize"]
+__all__ = [
+    "build",
+    "build_buckets",
+    "build_plugin",
+    "compare",
+    "convert",
+    "export",
+    "pack",
+    "quantize",
+    "sensitivity",
+]
 
 
 def quantize(
@@ -137,6 +148,69 @@ def export(
             spill=spill,
         )
         return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+
+
+def sensitivity(
+    model: Source,
+    *,
+    inputs: GivenInputs = None,
+    input_specs: Sequence[str] = (),
+    seed: int = 0,
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    method: Method = "auto",
+    budget: str | Budget | None = None,
+    keep: Keep = "model",
+    output: str | Path | None = None,
+    plot: str | Path | None = None,
+    factory: str | None = None,
+    trust_pickle: bool = False,
+    dtype: str | torch.dtype | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Sensitivity:
+    """Find what quantizing each layer does to the model's output and, for a budget, which layers to keep.
+
+    Args:
+        model: as for `export`; a module in memory stays as it was.
+        inputs: as for `export`; every batch is run.
+        input_specs: as for `export`.
+        seed: as for `export`.
+        recipe: whose layers, and how they are quantized.
+        only: as for `export`.
+        exclude: as for `export`.
+        method: `exact`, `estimate` or `auto`, see `nvfp4_trt.mixing.measure_sensitivity`.
+        budget: `sqnr=DB`, or `metric:module:function>=VALUE`, see `nvfp4_trt.mixing.parse_budget`.
+        keep: what layers are kept in.
+        output: the `.yaml` file for the recipe found; needs a budget.
+        plot: a `.png` or `.svg` file.
+        factory: as for `export`.
+        trust_pickle: as for `export`.
+        dtype: as for `export`.
+        progress: called with a line of text that says how far it is.
+
+    Raises:
+        BudgetUnmetError: no mixture of precisions meets the budget.
+        Nvfp4Error: any other of `nvfp4_trt.errors`.
+    """
+    from nvfp4_trt.mixing import check_outputs, measure_sensitivity, parse_budget, write_plot, write_recipe
+
+    wanted = parse_budget(budget) if isinstance(budget, str) else budget
+    recipe_path, plot_path = (None if path is None else Path(path) for path in (output, plot))
+    check_outputs(recipe_path, plot_path, has_budget=wanted is not None)
+    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    with _modes_kept(model):
+        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
+        given = _inputs(loaded, inputs, input_specs, seed)
+        module, batches = _cast(loaded.module, given.batches, dtype, copy=isinstance(model, nn.Module))
+        result = measure_sensitivity(
+            module, chosen, batches, method=method, budget=wanted, keep=keep, progress=progress
+        )
+    if recipe_path is not None:
+        write_recipe(result, recipe_path)
+    if plot_path is not None:
+        write_plot(result, plot_path)
+    return result
 
 
 def pack(

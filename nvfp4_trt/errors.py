@@ -199,6 +199,22 @@ class NothingToQuantizeError(Nvfp4Error):
     code = "nothing-to-quantize"
 
 
+# --- mixed precision --------------------------------------------------------------------------------
+
+
+class BudgetUnmetError(Nvfp4Error):
+    """No mixture of precisions meets the budget; the message says how close the best one came."""
+
+    code = "budget-unmet"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
+class MetricFailedError(Nvfp4Error):
+    """A budget's function raised, or returned no finite number for the float model."""
+
+    code = "metric-failed"
+
+
 # --- export, build, audit ---------------------------------------------------------------------------
 
 

@@ -109,6 +109,24 @@ def load_recipe(source: str | Path | Recipe) -> Recipe:
     return _from_mapping(_read_yaml(path), path)
 
 
+def as_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Return what a YAML file of the recipe holds: `base`, and what differs from it; the name is the file's."""
+    same = (name for name, base in RECIPES.items() if base.activations == recipe.activations)
+    name = next(same, DEFAULT_RECIPE)
+    differing = _differing(RECIPES[name].model_dump(mode="json"), recipe.model_dump(mode="json"))
+    differing.pop("name", None)
+    return {"base": name, **differing}
+
+
+def _differing(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return what `_merge` has to put over `base` to get `over`."""
+    return {
+        key: _differing(base[key], value) if isinstance(value, dict) and isinstance(base[key], dict) else value
+        for key, value in over.items()
+        if base[key] != value
+    }
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from nvfp4_trt.cli.lower import lower
 from nvfp4_trt.cli.output import print_error
 from nvfp4_trt.cli.pack import pack
 from nvfp4_trt.cli.recipes import recipes
+from nvfp4_trt.cli.sensitivity import sensitivity
 from nvfp4_trt.errors import ENVIRONMENT_LACKS, USER_MISTAKE, Nvfp4Error
 
 _INTERRUPTED = 130
@@ -34,7 +35,7 @@ def cli() -> None:
     """From a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited at each step."""
 
 
-for _command in (export, pack, convert, build, inspect, compare, lower, recipes, doctor):
+for _command in (export, pack, convert, build, inspect, compare, sensitivity, lower, recipes, doctor):
     cli.add_command(_command)
 
 

@@ -74,7 +74,7 @@ def quantize_module(
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
     """
     root = module if inplace else copy.deepcopy(module)
-    root = _open_attention(root)
+    root = open_attention(root)
     layers = select(root, recipe)
     chosen = tuple(layer.name for layer in layers if layer.quantized)
     amaxes: Mapping[str, float] = {}
@@ -145,7 +145,8 @@ class _Swap:
         return ActivationQuantizer(activations.scaling, scale)
 
 
-def _open_attention(root: nn.Module) -> nn.Module:
+def open_attention(root: nn.Module) -> nn.Module:
+    """Put opened forms, with linear layers of their own, in the places of fused attention; return the root."""
     for child in list(root.modules()):
         if isinstance(child, nn.MultiheadAttention) and attention.refusal(child) is None:
             opened = attention.OpenMultiheadAttention(child)

@@ -1,0 +1,87 @@
+"""`nvfp4-trt sensitivity MODEL`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nvfp4_trt.cli.options import model_options, source_options
+from nvfp4_trt.cli.output import output_options, print_result, working
+
+if TYPE_CHECKING:
+    from nvfp4_trt.mixing import Keep, Method
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Look at only the layers that match.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "estimate"]),
+    default="auto",
+    show_default=True,
+    help="Run the model once for each layer, or take derivatives; auto is exact up to 64 layers.",
+)
+@click.option(
+    "--budget",
+    metavar="BUDGET",
+    help="Find the recipe that keeps the fewest layers: sqnr=DB, or metric:MODULE:FUNCTION>=VALUE[%].",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["model"]),
+    default="model",
+    show_default=True,
+    help="What layers are kept in.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe found (.yaml).")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture (.png or .svg).")
+@model_options
+@output_options
+def sensitivity(
+    model: Path,
+    recipe: str | None,
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    method: Method,
+    budget: str | None,
+    keep: Keep,
+    output: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 (read by `main`)
+    **source: Any,
+) -> None:
+    """Find what quantizing each layer of MODEL does to its output, the worst first.
+
+    With --budget, find a recipe that meets it with few layers kept in higher precision. Exits with status 1 where
+    no recipe does.
+    """
+    with working(f"running {model}") as say:
+        from nvfp4_trt import api
+        from nvfp4_trt.recipe import DEFAULT_RECIPE
+        from nvfp4_trt.report import sensitivity_summary
+
+        result = api.sensitivity(
+            model,
+            recipe=recipe or DEFAULT_RECIPE,
+            only=only,
+            exclude=exclude,
+            method=method,
+            budget=budget,
+            keep=keep,
+            output=output,
+            plot=plot,
+            progress=say,
+            **source_options(source),
+        )
+    written = {name: str(path) for name, path in (("recipe_file", output), ("plot", plot)) if path is not None}
+    print_result(
+        result.as_dict() | written,
+        as_json=as_json,
+        people=lambda: sensitivity_summary(result, list(written.values())),
+    )
