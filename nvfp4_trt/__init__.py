@@ -18,16 +18,18 @@ if TYPE_CHECKING:
         export,
         pack,
         quantize,
+        save,
         sensitivity,
     )
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
-    from nvfp4_trt.checkpoints import Converted
+    from nvfp4_trt.checkpoints import Converted, Saved
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.doctor import Diagnosis, diagnose
     from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.mixing import Sensitivity
+    from nvfp4_trt.qat import QatState, convert_qat, prepare_qat, qat_state
     from nvfp4_trt.quantization import QuantizedModel
     from nvfp4_trt.quantization.packed_files import PackedFile
     from nvfp4_trt.recipe import RECIPES, Recipe
@@ -44,6 +46,10 @@ _HOMES = {
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
     "sensitivity": "nvfp4_trt.api",
+    "prepare_qat": "nvfp4_trt.qat",
+    "convert_qat": "nvfp4_trt.qat",
+    "qat_state": "nvfp4_trt.qat",
+    "save": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
     "Comparison": "nvfp4_trt.comparison",
     "Converted": "nvfp4_trt.checkpoints",
@@ -53,10 +59,12 @@ _HOMES = {
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
     "PackedFile": "nvfp4_trt.quantization.packed_files",
+    "QatState": "nvfp4_trt.qat",
     "QuantizedModel": "nvfp4_trt.quantization",
     "Sensitivity": "nvfp4_trt.mixing",
     "RECIPES": "nvfp4_trt.recipe",
     "Recipe": "nvfp4_trt.recipe",
+    "Saved": "nvfp4_trt.checkpoints",
     "ServingSet": "nvfp4_trt.serving",
 }
 
@@ -71,8 +79,10 @@ __all__ = [
     "Nvfp4Error",
     "OnnxArtifact",
     "PackedFile",
+    "QatState",
     "QuantizedModel",
     "Recipe",
+    "Saved",
     "Sensitivity",
     "ServingSet",
     "build",
@@ -80,10 +90,14 @@ __all__ = [
     "build_plugin",
     "compare",
     "convert",
+    "convert_qat",
     "diagnose",
     "export",
     "pack",
+    "prepare_qat",
+    "qat_state",
     "quantize",
+    "save",
     "sensitivity",
 ]
 

@@ -1,8 +1,9 @@
-"""The public functions: quantize, export, pack, convert, build, build_buckets, build_plugin, compare."""
+"""The public functions: quantizing, exporting, checkpoints, building, comparing."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,20 @@ from torch import nn
 
 from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.calibration import input_amaxes
-from nvfp4_trt.checkpoints import Converted, Format, convert_checkpoint, is_checkpoint, load_checkpoint
+from nvfp4_trt.checkpoints import (
+    Converted,
+    Format,
+    Saved,
+    convert_checkpoint,
+    is_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from nvfp4_trt.errors import InputsMissingError, WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
 from nvfp4_trt.loading import Inputs, LoadedModel, Spill, check_fits, load_inputs, load_model
 from nvfp4_trt.portable import load as load_portable
+from nvfp4_trt.qat import refuse_prepared
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
 from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
@@ -43,6 +53,7 @@ __all__ = [
     "export",
     "pack",
     "quantize",
+    "save",
     "sensitivity",
 ]
 
@@ -73,8 +84,10 @@ def quantize(
         RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError, NonfiniteWeightError:
             see `quantize_module`.
         InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs.
+        PreparedAlreadyError: the model is prepared for training.
     """
-    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    refuse_prepared(model, "its weights are still trained")
+    chosen = load_recipe(recipe).with_patterns(only, exclude)
     batches = () if inputs is None else inputs
     return quantize_module(
         model, chosen, calibrate=lambda root, names: input_amaxes(root, names, batches), inplace=inplace
@@ -82,7 +95,7 @@ def quantize(
 
 
 def export(
-    model: Source,
+    model: Source | QuantizedModel,
     output: str | Path,
     *,
     recipe: str | Path | Recipe | None = None,
@@ -100,7 +113,8 @@ def export(
 
     Args:
         model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or to an NVFP4 checkpoint, whose
-            codes and scales are taken as they are; or a module (left unchanged).
+            codes and scales are taken as they are; or a module (left unchanged); or a quantized model, as from
+            `quantize` or `convert_qat`.
         output: the ONNX file; it appears whole or not at all.
         recipe: a built-in name, a YAML file, or a `Recipe`; by default w4a4-dynamic-token, or what a checkpoint
             says of its activations.
@@ -120,20 +134,24 @@ def export(
     """
     path = Path(output)
     check_writable(path)
-    if not isinstance(model, nn.Module) and is_checkpoint(Path(model)):
+    if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
         if only or exclude:
             raise WrongKindError(
-                f"{model} is quantized already: its own layers are FP4, and no others",
+                f"{_named(model)} is quantized already: its own layers are FP4, and no others",
                 "leave out --only and --exclude",
             )
-        wanted = None if recipe is None else load_recipe(recipe)
-        with Spill(path) as spill:
-            loaded, quantized = load_checkpoint(Path(model), factory=factory, recipe=wanted)
+        held = model.module if isinstance(model, QuantizedModel) else model
+        with _modes_kept(held), Spill(path) as spill:
+            loaded, quantized = _quantized(model, factory, recipe)
             given = _inputs(loaded, inputs, input_specs, seed)
-            _, batches = _cast(quantized.module, given.batches, dtype, copy=False, spill=spill)
-            check_fits(quantized.module, batches[0])
+            copied = isinstance(model, QuantizedModel)
+            module, batches = _cast(quantized.module, given.batches, dtype, copy=copied, spill=spill)
+            check_fits(module, batches[0])
+            quantized = replace(quantized, module=module)
             return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
-    chosen = _with_patterns(load_recipe(DEFAULT_RECIPE if recipe is None else recipe), only, exclude)
+    if isinstance(model, nn.Module):
+        refuse_prepared(model, "its weights are still trained")
+    chosen = load_recipe(DEFAULT_RECIPE if recipe is None else recipe).with_patterns(only, exclude)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -198,7 +216,7 @@ def sensitivity(
     wanted = parse_budget(budget) if isinstance(budget, str) else budget
     recipe_path, plot_path = (None if path is None else Path(path) for path in (output, plot))
     check_outputs(recipe_path, plot_path, has_budget=wanted is not None)
-    chosen = _with_patterns(load_recipe(recipe), only, exclude)
+    chosen = load_recipe(recipe).with_patterns(only, exclude)
     with _modes_kept(model):
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -234,6 +252,14 @@ def convert(source: str | Path, output: str | Path, *, to: str) -> Converted:
     Args: and raises: see `nvfp4_trt.checkpoints.convert_checkpoint`.
     """
     return convert_checkpoint(Path(source), Path(output), Format(to))
+
+
+def save(model: QuantizedModel, output: str | Path) -> Saved:
+    """Write a quantized model as a checkpoint: its codes and scales, static input scales among them.
+
+    Args: and raises: see `nvfp4_trt.checkpoints.save_checkpoint`.
+    """
+    return save_checkpoint(model, Path(output))
 
 
 def build(
@@ -414,12 +440,27 @@ def _modes_kept(source: Source) -> Iterator[None]:
             module.training = training
 
 
+def _quantized(
+    model: str | Path | QuantizedModel, factory: str | None, recipe: str | Path | Recipe | None
+) -> tuple[LoadedModel, QuantizedModel]:
+    """Return a model that is quantized already, and what is known of where it came from."""
+    if not isinstance(model, QuantizedModel):
+        return load_checkpoint(
+            Path(model), factory=factory, recipe=None if recipe is None else load_recipe(recipe)
+        )
+    if recipe is not None:
+        raise WrongKindError(
+            f"{_named(model)} was quantized with the recipe {model.recipe.name}", "leave the recipe out"
+        )
+    return load_model(model.module), model
+
+
+def _named(model: str | Path | QuantizedModel) -> str:
+    return f"this {type(model.module).__name__}" if isinstance(model, QuantizedModel) else str(model)
+
+
 def _path(model: str | Path | OnnxArtifact) -> Path:
     return model.path if isinstance(model, OnnxArtifact) else Path(model)
-
-
-def _with_patterns(recipe: Recipe, only: Sequence[str], exclude: Sequence[str]) -> Recipe:
-    return recipe.model_copy(update={"only": tuple(only) or recipe.only, "exclude": (*recipe.exclude, *exclude)})
 
 
 def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:

@@ -215,6 +215,21 @@ class MetricFailedError(Nvfp4Error):
     code = "metric-failed"
 
 
+# --- quantization-aware training --------------------------------------------------------------------
+
+
+class PreparedAlreadyError(Nvfp4Error):
+    """A model is prepared for quantization-aware training, where a float model is wanted."""
+
+    code = "prepared-already"
+
+
+class NotPreparedError(Nvfp4Error):
+    """A model is not prepared for quantization-aware training, where one that is is wanted."""
+
+    code = "not-prepared"
+
+
 # --- export, build, audit ---------------------------------------------------------------------------
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ActivationScaling(StrEnum):
@@ -68,6 +71,10 @@ class Recipe(_Strict):
     activations: Activations = Activations()
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def with_patterns(self, only: Sequence[str], exclude: Sequence[str]) -> Recipe:
+        """Return the recipe with `only` instead of its own, where there is any, and `exclude` beside its own."""
+        return self.model_copy(update={"only": tuple(only) or self.only, "exclude": (*self.exclude, *exclude)})
 
 
 def _builtin(name: str, scaling: ActivationScaling) -> Recipe:

@@ -23,8 +23,13 @@ def held_activation(weight: StoredWeight, to: Format) -> Activation:
     """Return how a weight's layer quantizes its input; weight-only where the checkpoint does not say.
 
     Raises:
-        FormatCannotHoldError: the format has no such scaling.
+        FormatCannotHoldError: the format has no such scaling, or no weights of `Conv1D` layers.
     """
+    if weight.transposed:
+        raise FormatCannotHoldError(
+            f"{to} holds the weights of nn.Linear layers, and {weight.name} is that of a Conv1D",
+            f"{Format.PACKED} holds it",
+        )
     activation = weight.activation or WEIGHT_ONLY
     if activation.scaling not in _SCALINGS[to]:
         holding = [str(each) for each, known in _SCALINGS.items() if activation.scaling in known]

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nvfp4_trt.checkpoints.formats import read_checkpoint
 from nvfp4_trt.checkpoints.holding import scale_of
@@ -20,6 +20,7 @@ from nvfp4_trt.loading.hashing import hash_meanwhile
 from nvfp4_trt.loading.loaded import LoadedModel, SourceKind
 from nvfp4_trt.loading.safetensors_files import read_header
 from nvfp4_trt.loading.state_dicts import WRAPPERS, fill_factory
+from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.quantization.given import GivenWeight, place_given
 from nvfp4_trt.quantization.modules import PackedWeight
 from nvfp4_trt.quantization.packed_files import PREFIX
@@ -28,9 +29,8 @@ from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
-
     from nvfp4_trt.checkpoints.weights import Checkpoint, StoredWeight
+    from nvfp4_trt.loading.checkpoints import StateDict
     from nvfp4_trt.quantization import QuantizedModel
 
 _RULES = {
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | 
     holders = {name: _placeholder(weight) for name, weight in checkpoint.weights.items()}
     weights = {**checkpoint.others, **holders}
     if factory is not None:
-        module, notes = fill_factory(factory, weights, str(path))
+        module, notes = fill_factory(factory, weights, str(path), adapt=lambda made: _opened(made, weights))
     elif path.is_dir():
         module, notes = fill_folder(path, weights)
     else:
@@ -129,24 +129,40 @@ def _rule(checkpoint: Checkpoint) -> RuleName:
     return RuleName(said) if said in set(RuleName) else _RULES[checkpoint.format]
 
 
+def _opened(module: nn.Module, weights: StateDict) -> nn.Module:
+    """Return a module with its attention opened, where the weights are named as those of opened attention."""
+    for name, child in module.named_modules():
+        first = f"{name}.q_proj.weight" if name else "q_proj.weight"
+        if isinstance(child, nn.MultiheadAttention) and any(each.endswith(first) for each in weights):
+            return open_attention(module)
+    return module
+
+
 def _placeholder(weight: StoredWeight) -> Tensor:
     """Return zeros of the weight's shape that take the memory of one, and are told by their address."""
     n, half = weight.packed.shape
-    return torch.zeros(1, dtype=weight.dtype).expand(n, 2 * half)
+    shape = (2 * half, n) if weight.transposed else (n, 2 * half)
+    return torch.zeros(1, dtype=weight.dtype).expand(shape)
 
 
 def _place(module: nn.Module, name: str, holder: Tensor, path: Path) -> str:
-    """Return the layer that a placeholder went to: a library may have renamed it on the way."""
-    for layer, child in module.named_modules():
-        own = child._parameters.get("weight")  # noqa: SLF001 (a property may compute it)
-        if own is not None and own.data_ptr() == holder.data_ptr():
-            return str(layer)
+    """Return the layer that a placeholder went to: a library may have renamed it on the way.
+
+    Where several layers share it, it is the one of its own name, such as the head that is tied with an embedding.
+    """
     bare: str = name
     for prefix in WRAPPERS:
         bare = bare.removeprefix(prefix)
-    layer = bare.removesuffix(".weight")
-    found = dict(module.named_modules()).get(layer)
-    if layer == bare or found is None or "weight" not in found._parameters:  # noqa: SLF001
+    layer: str = bare.removesuffix(".weight")
+    modules = dict(module.named_modules())
+    # A property may compute `weight`: the parameters tell.
+    own = {each: child._parameters.get("weight") for each, child in modules.items()}  # noqa: SLF001
+    holding: list[str] = [
+        each for each, held in own.items() if held is not None and held.data_ptr() == holder.data_ptr()
+    ]
+    if holding and layer not in holding:
+        return holding[0]
+    if layer == bare or own.get(layer) is None:
         raise StateDictMismatchError(
             f"{path}: the packed weight {name} has no place in the model", "leave it unpacked, or mend config.json"
         )
@@ -165,4 +181,5 @@ def _given(weight: StoredWeight, path: Path, recipe: Recipe | None) -> GivenWeig
             )
         scale = torch.tensor(stored.scale.multiplier())
     tensor_scale = torch.tensor(scale_of(weight).multiplier())
-    return GivenWeight(PackedWeight(weight.packed, weight.block_scale, tensor_scale), scaling, scale)
+    packed = PackedWeight(weight.packed, weight.block_scale, tensor_scale)
+    return GivenWeight(packed, scaling, scale, transposed=weight.transposed)

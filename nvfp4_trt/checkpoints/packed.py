@@ -1,7 +1,8 @@
 """This package's own format: `NAME_packed`, `NAME_block_scale`, `NAME_per_tensor_scale`, as `pack` writes them.
 
 A static input scale is `NAME_input_scale`, which multiplies; `nvfp4.weights` in the metadata says of each weight
-its shape, its dtype and, where that is known, how its layer's input is quantized (`activation`).
+its shape, its dtype and, where that is known, how its layer's input is quantized (`activation`); of the weight of
+a `Conv1D`, that its layer stores it `transposed`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def _weight(taking: Taking, carried: Carried, name: str, said: dict[str, Any]) -
         taking.block_scale(name + BLOCK_SCALE, codes, name),
         carried.scale(name, scale),
         _activation(taking, carried, name, said.get("activation")),
+        transposed=said.get("transposed") is True,
     )
 
 
@@ -105,6 +107,8 @@ def write_packed(checkpoint: Checkpoint) -> Written:
         tensors[name + PER_TENSOR_SCALE] = torch.tensor(scale_of(weight).multiplier())
         n, half = weight.packed.shape
         said[name] = {"shape": [n, 2 * half], "dtype": str(weight.dtype).removeprefix("torch.")}
+        if weight.transposed:
+            said[name]["transposed"] = True
         if weight.activation is not None:
             said[name]["activation"] = str(weight.activation.scaling)
             if weight.activation.scale is not None:

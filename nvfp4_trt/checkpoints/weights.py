@@ -82,6 +82,8 @@ class StoredWeight:
     """The per-tensor scale; None where there is none (a single level of scales)."""
     activation: Activation | None
     """None where the checkpoint does not say."""
+    transposed: bool = False
+    """Whether the unquantized weight is `[K, N]`, as Hugging Face's `Conv1D` stores it."""
 
 
 @dataclass(frozen=True)

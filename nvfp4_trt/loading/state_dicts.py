@@ -13,6 +13,8 @@ from nvfp4_trt.loading.skeleton import depends_on_weights, parameters_on_meta
 from nvfp4_trt.loading.stored import release
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nvfp4_trt.loading.checkpoints import StateDict
     from nvfp4_trt.loading.spill import Spill
 
@@ -28,7 +30,14 @@ class Filled(NamedTuple):
     notes: list[str]
 
 
-def fill_factory(factory: str, weights: StateDict, source: str, spill: Spill | None = None) -> Filled:
+def fill_factory(
+    factory: str,
+    weights: StateDict,
+    source: str,
+    spill: Spill | None = None,
+    *,
+    adapt: Callable[[nn.Module], nn.Module] | None = None,
+) -> Filled:
     """Call a factory and give its module the weights.
 
     The factory's parameters are made without data, where it does not compute with them. Tensors are assigned,
@@ -41,6 +50,7 @@ def fill_factory(factory: str, weights: StateDict, source: str, spill: Spill | N
         weights: tensors by qualified name.
         source: the path, for errors.
         spill: where tensors that are cast are kept; in memory by default.
+        adapt: changes the factory's module before it takes the weights, and returns it.
 
     Raises:
         FactoryImportError: see `call_factory`.
@@ -53,6 +63,7 @@ def fill_factory(factory: str, weights: StateDict, source: str, spill: Spill | N
             f"--model {factory} returned a {type(module).__name__}, not an nn.Module",
             "return the module itself, without weights: they are loaded from the file",
         )
+    module = module if adapt is None else adapt(module)
     notes: list[str] = []
     expected = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, torch.Tensor)}
     weights = _unprefixed(weights, expected, notes)

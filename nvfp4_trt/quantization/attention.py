@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own habit)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+
+IN_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def refusal(attention: nn.MultiheadAttention) -> str | None:
@@ -23,36 +26,21 @@ def refusal(attention: nn.MultiheadAttention) -> str | None:
     return None
 
 
-class OpenMultiheadAttention(nn.Module):
+class ProjectedAttention(nn.Module):
     """Computes what `nn.MultiheadAttention` computes, through `q_proj`, `k_proj`, `v_proj`, `out_proj`.
 
     Queries, keys and values that are one tensor still meet one quantizer each of equal scale, which the
     exporter shares and TensorRT merges into one GEMM.
-
-    Args:
-        source: the module to take the parameters of; see `refusal` for those that cannot be opened.
     """
 
-    # What torch's encoder layers look at to see that their fused path, which reads these, is not for this
-    # one.
-    _qkv_same_embed_dim = False
-    in_proj_weight = None
-    in_proj_bias = None
-
-    q_proj: nn.Linear
-    k_proj: nn.Linear
-    v_proj: nn.Linear
-
-    def __init__(self, source: nn.MultiheadAttention) -> None:
-        super().__init__()
-        self.embed_dim, self.num_heads = source.embed_dim, source.num_heads
-        self.head_dim, self.dropout = source.head_dim, source.dropout
-        self.batch_first = source.batch_first
-        projections = zip(("q_proj", "k_proj", "v_proj"), _in_projections(source), strict=True)
-        for name, (weight, bias) in projections:
-            self.add_module(name, _linear(weight, bias))
-        self.out_proj = _linear(source.out_proj.weight, source.out_proj.bias)
-        self.train(source.training)
+    q_proj: Callable[[Tensor], Tensor]
+    k_proj: Callable[[Tensor], Tensor]
+    v_proj: Callable[[Tensor], Tensor]
+    out_proj: Callable[[Tensor], Tensor]
+    num_heads: int
+    head_dim: int
+    dropout: float
+    batch_first: bool
 
     def forward(
         self,
@@ -89,7 +77,7 @@ class OpenMultiheadAttention(nn.Module):
             weights = weights.mean(dim=1) if average_attn_weights else weights
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        out = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return (out if self.batch_first else out.transpose(0, 1)), weights
@@ -115,20 +103,45 @@ class OpenMultiheadAttention(nn.Module):
         return keys if mask is None else mask + keys
 
 
+class OpenMultiheadAttention(ProjectedAttention):
+    """An `nn.MultiheadAttention` whose projections are linear layers of their own.
+
+    Args:
+        source: the module to take the parameters of; see `refusal` for those that cannot be opened.
+    """
+
+    # What torch's encoder layers look at to see that their fused path, which reads these, is not for this
+    # one.
+    _qkv_same_embed_dim = False
+    in_proj_weight = None
+    in_proj_bias = None
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.embed_dim, self.num_heads = source.embed_dim, source.num_heads
+        self.head_dim, self.dropout = source.head_dim, source.dropout
+        self.batch_first = source.batch_first
+        for name, (weight, bias) in in_projections(source).items():
+            self.add_module(name, _linear(weight, bias))
+        self.add_module("out_proj", _linear(source.out_proj.weight, source.out_proj.bias))
+        self.train(source.training)
+
+
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype is torch.bool:
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, float("-inf"))
     return mask.to(dtype)
 
 
-def _in_projections(source: nn.MultiheadAttention) -> Iterator[tuple[Tensor, Tensor | None]]:
-    bias = source.in_proj_bias
+def in_projections(attention: nn.MultiheadAttention) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """Return the weight `[N, K]` and the bias of `q_proj`, `k_proj` and `v_proj`: views, where they are one."""
+    bias = attention.in_proj_bias
     biases = (None, None, None) if bias is None else bias.chunk(3)
-    if source.in_proj_weight is not None:
-        weights = source.in_proj_weight.chunk(3)
+    if attention.in_proj_weight is not None:
+        weights = attention.in_proj_weight.chunk(3)
     else:
-        weights = (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight)
-    return zip(weights, biases, strict=True)
+        weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+    return dict(zip(IN_PROJECTIONS, zip(weights, biases, strict=True), strict=True))
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

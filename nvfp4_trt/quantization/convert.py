@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +76,8 @@ def quantize_module(
     root = module if inplace else copy.deepcopy(module)
     root = open_attention(root)
     layers = select(root, recipe)
+    root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate)
     chosen = tuple(layer.name for layer in layers if layer.quantized)
-    amaxes: Mapping[str, float] = {}
-    if recipe.activations.scaling is ActivationScaling.STATIC:
-        if calibrate is None:
-            raise ValueError("a static recipe needs a calibrator")
-        with releasing(root):
-            amaxes = calibrate(root, chosen)
     with every_core() as pool:
         swap = _Swap(recipe, amaxes, pool, spill)
         for name in chosen:
@@ -91,9 +86,46 @@ def quantize_module(
     for name, child in list(root.named_modules()):
         tied = swap.tied_embedding(child)
         if tied is not None:
-            embeddings.append(Layer(name, "Embedding", tuple(child.weight.shape), NVFP4))
+            embeddings.append(embedding_row(name, child))
             root = put(root, child, tied)
     return QuantizedModel(root, recipe, (*layers, *embeddings))
+
+
+class Plan(NamedTuple):
+    """What will become of a module's layers."""
+
+    root: nn.Module
+    """The module, its attention opened."""
+    layers: tuple[Layer, ...]
+    amaxes: Mapping[str, float]
+    """amax(|input|) of each layer that will be NVFP4; empty unless the recipe is static."""
+
+
+def plan(root: nn.Module, recipe: Recipe, calibrate: Calibrator | None) -> Plan:
+    """Open a module's attention, in place, select its layers, and calibrate where a scale is static.
+
+    Args: and raises: see `quantize_module`.
+    """
+    root = open_attention(root)
+    layers = select(root, recipe)
+    amaxes: Mapping[str, float] = {}
+    if recipe.activations.scaling is ActivationScaling.STATIC:
+        if calibrate is None:
+            raise ValueError("a static recipe needs a calibrator")
+        with releasing(root):
+            amaxes = calibrate(root, tuple(layer.name for layer in layers if layer.quantized))
+    return Plan(root, layers, amaxes)
+
+
+def reads_rows(module: nn.Module) -> bool:
+    """Return whether a module looks rows of its weight up and does nothing else, such as scaling them."""
+    is_plain = isinstance(module, nn.Embedding) and module.max_norm is None
+    return is_plain and type(module).forward is nn.Embedding.forward
+
+
+def embedding_row(name: str, module: nn.Module) -> Layer:
+    """Return the row of an embedding that is tied with a packed weight."""
+    return Layer(name, "Embedding", tuple(module.get_parameter("weight").shape), NVFP4)
 
 
 class _Swap:
@@ -115,19 +147,18 @@ class _Swap:
         return made
 
     def tied_embedding(self, module: nn.Module) -> QuantEmbedding | None:
-        if not isinstance(module, nn.Embedding) or module.max_norm is not None:
+        if not reads_rows(module):
             return None
-        if type(module).forward is not nn.Embedding.forward:
-            return None  # it does more than look rows up, such as scaling them
-        held = self.packed.get(_identity(module.weight))
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        held = self.packed.get(identity(weight))
         if held is None:
             return None
-        made = QuantEmbedding(held[0], module.weight.dtype)
+        made = QuantEmbedding(held[0], weight.dtype)
         carry_over(module, made)
         return made
 
     def _pack(self, name: str, weight: Tensor) -> PackedWeight:
-        key = _identity(weight)
+        key = identity(weight)
         if key not in self.packed:
             packed = pack(weight, fmt.scale_rule(self.recipe.weights.rule), f"{name}.weight", self.pool)
             if self.spill is not None:
@@ -137,12 +168,19 @@ class _Swap:
         return self.packed[key][0]
 
     def _quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:
-        activations = self.recipe.activations
-        scale = None
-        if activations.scaling is ActivationScaling.STATIC:
-            amax = torch.tensor(self.amaxes[name], dtype=torch.float32)
-            scale = fmt.scale_from_amax(amax)[0].to(weight.device)
-        return ActivationQuantizer(activations.scaling, scale)
+        scaling = self.recipe.activations.scaling
+        return ActivationQuantizer(scaling, input_scale(scaling, self.amaxes.get(name), weight.device))
+
+
+def open_attention(root: nn.Module) -> nn.Module:
+    """Put opened forms, with linear layers of their own, in the places of fused attention; return the root."""
+
+
+def input_scale(scaling: ActivationScaling, amax: float | None, device: torch.device) -> Tensor | None:
+    """Return the scale, fp32 `[]`, that a layer's calibrated amax(|input|) gives; None unless it is static."""
+    if scaling is not ActivationScaling.STATIC:
+        return None
+    return fmt.scale_from_amax(torch.tensor(amax, dtype=torch.float32))[0].to(device)
 
 
 def open_attention(root: nn.Module) -> nn.Module:
@@ -175,5 +213,6 @@ def carry_over(old: nn.Module, new: nn.Module) -> None:
         setattr(new, hooks, getattr(old, hooks))
 
 
-def _identity(weight: Tensor) -> tuple[object, ...]:
+def identity(weight: Tensor) -> tuple[object, ...]:
+    """Return what two weights have in common where they are the same one, for as long as it lives."""
     return weight.data_ptr(), weight.shape, weight.stride(), weight.dtype

@@ -53,23 +53,26 @@ class ActivationQuantizer(_KeepsDtypes):
     Args:
         scaling: any mode of `ActivationScaling`; `none` passes its input through.
         scale: fp32 `[]`, the calibrated per-tensor scale; needed by, and only by, `static`.
+        persistent: whether the scale is part of the state dict.
     """
 
     scale: Tensor | None
 
-    def __init__(self, scaling: ActivationScaling, scale: Tensor | None = None) -> None:
+    def __init__(
+        self, scaling: ActivationScaling, scale: Tensor | None = None, *, persistent: bool = True
+    ) -> None:
         super().__init__()
         if (scale is not None) != (scaling is ActivationScaling.STATIC):
             raise ValueError(f"scaling {scaling} with scale {scale}")
         self.scaling = scaling
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", scale, persistent=persistent)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values that the FP4 GEMM sees, in the shape and dtype of `x`."""
         if self.scaling is ActivationScaling.NONE:
             return x
         scale = self.scale
-        if x.is_cuda:  # one launch, the run-time scale included
+        if x.is_cuda or not torch.compiler.is_exporting():  # one operator, the run-time scale included
             fused: Tensor = ops.fake_quantize_scaled(x, _FUSED[self.scaling], scale)
             return fused
         if self.scaling is ActivationScaling.DYNAMIC:

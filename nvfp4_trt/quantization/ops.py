@@ -178,6 +178,35 @@ def _(x: Tensor, scaling: str, scale: Tensor | None = None, rule: str = "spec") 
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+@torch.library.custom_op("nvfp4::fake_quantize_weight", mutates_args=())
+def fake_quantize_weight(weight: Tensor, dtype: torch.dtype, rule: str = "spec") -> Tensor:
+    """Return the values that a weight `[N, K]` has once it is packed: those of `pack_weight` and `dequantize`.
+
+    Gradients pass straight through, in the weight's own dtype: the per-tensor scale comes from the weight's
+    largest magnitude, so nothing saturates.
+
+    Args:
+        weight: fp16, bf16 or fp32, K a multiple of 16.
+        dtype: what the values are rounded to, once.
+        rule: name of the scale rule.
+    """
+    return fmt.dequantize(*fmt.pack_weight(weight, fmt.scale_rule(rule)), dtype)
+
+
+@fake_quantize_weight.register_kernel("cuda")
+def _(weight: Tensor, dtype: torch.dtype, rule: str = "spec") -> Tensor:
+    if not cuda.takes(weight, rule) or dtype not in cuda.DTYPES:
+        return fmt.dequantize(*fmt.pack_weight(weight, fmt.scale_rule(rule)), dtype)
+    if dtype == weight.dtype:
+        return cuda.fake_quantize(weight, "tensor", None, rule)
+    return cuda.dequantize(*cuda.quantize(weight, "tensor", None, rule, tiled=False), dtype)
+
+
+@fake_quantize_weight.register_fake
+def _(weight: Tensor, dtype: torch.dtype, rule: str = "spec") -> Tensor:
+    return weight.new_empty(weight.shape, dtype=dtype)
+
+
 def _scale_of(x: Tensor, scaling: str, scale: Tensor | None, rule: str) -> Tensor | None:
     if scaling == "tensor":
         return fmt.per_tensor_scale(x, fmt.scale_rule(rule))
@@ -207,7 +236,8 @@ fake_quantize.register_autograd(_straight_through, setup_context=_keep_for_backw
 def _keep_scaled(ctx: _Context, inputs: tuple[Tensor, str, Tensor | None, str], output: Tensor) -> None:
     x, scaling, scale, _rule = inputs
     ctx.runtime = scaling in {"tensor", "token"}  # type: ignore[attr-defined]
-    ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
+    if not ctx.runtime:  # type: ignore[attr-defined] # else nothing saturates, and the activation need not be kept
+        ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
 
 
 def _scaled_gradient(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -217,6 +247,17 @@ def _scaled_gradient(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, Non
 
 
 fake_quantize_scaled.register_autograd(_scaled_gradient, setup_context=_keep_scaled)
+
+
+def _keep_dtype(ctx: _Context, inputs: tuple[Tensor, torch.dtype, str], output: Tensor) -> None:
+    ctx.dtype = inputs[0].dtype  # type: ignore[attr-defined]
+
+
+def _weight_gradient(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return gradient.to(ctx.dtype), None, None  # type: ignore[attr-defined]
+
+
+fake_quantize_weight.register_autograd(_weight_gradient, setup_context=_keep_dtype)
 
 
 def _no_gradient(arity: int) -> Callable[..., tuple[None, ...]]:

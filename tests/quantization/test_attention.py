@@ -9,7 +9,7 @@ from torch import nn
 from nvfp4_trt import quantize
 from nvfp4_trt.quantization import QuantLinear
 from nvfp4_trt.quantization.attention import OpenMultiheadAttention, refusal
-from nvfp4_trt.quantization.convert import _open_attention
+from nvfp4_trt.quantization.convert import open_attention
 
 WIDTH, HEADS, BATCH, QUERIES, KEYS = 32, 4, 3, 5, 7
 
@@ -214,7 +214,7 @@ def test_an_encoder_layer_with_its_attention_opened(built, case):
     import copy
 
     theirs = encoder_layer(**LAYERS[built])
-    ours = _open_attention(copy.deepcopy(theirs))
+    ours = open_attention(copy.deepcopy(theirs))
     options = encoder_masks()[case]
     options = {name.replace("mask", "src_mask") if name == "mask" else name: v for name, v in options.items()}
     x = torch.randn(2, 10, 64)
@@ -230,7 +230,7 @@ def test_an_encoder_with_its_attention_opened(nested, case):
     import copy
 
     theirs = nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=nested).eval()
-    ours = _open_attention(copy.deepcopy(theirs))
+    ours = open_attention(copy.deepcopy(theirs))
     options = encoder_masks()[case]
     x = torch.randn(2, 10, 64)
     with torch.no_grad():
@@ -245,7 +245,7 @@ def test_a_decoder_layer_with_its_attentions_opened():
 
     torch.manual_seed(0)
     theirs = nn.TransformerDecoderLayer(64, 4, dim_feedforward=96, batch_first=True).eval()
-    ours = _open_attention(copy.deepcopy(theirs))
+    ours = open_attention(copy.deepcopy(theirs))
     x, memory = torch.randn(2, 6, 64), torch.randn(2, 9, 64)
     causal = nn.Transformer.generate_square_subsequent_mask(6)
     with torch.no_grad():
