@@ -172,10 +172,6 @@ class _Swap:
         return ActivationQuantizer(scaling, input_scale(scaling, self.amaxes.get(name), weight.device))
 
 
-def open_attention(root: nn.Module) -> nn.Module:
-    """Put opened forms, with linear layers of their own, in the places of fused attention; return the root."""
-
-
 def input_scale(scaling: ActivationScaling, amax: float | None, device: torch.device) -> Tensor | None:
     """Return the scale, fp32 `[]`, that a layer's calibrated amax(|input|) gives; None unless it is static."""
     if scaling is not ActivationScaling.STATIC:
