@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         build,
         build_buckets,
         build_plugin,
+        calibrate,
         compare,
         convert,
         export,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     )
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
+    from nvfp4_trt.calibration import Calibration
     from nvfp4_trt.checkpoints import Converted, Saved
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.doctor import Diagnosis, diagnose
@@ -42,6 +44,7 @@ _HOMES = {
     "build": "nvfp4_trt.api",
     "build_buckets": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
+    "calibrate": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
@@ -51,6 +54,7 @@ _HOMES = {
     "qat_state": "nvfp4_trt.qat",
     "save": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
+    "Calibration": "nvfp4_trt.calibration",
     "Comparison": "nvfp4_trt.comparison",
     "Converted": "nvfp4_trt.checkpoints",
     "Diagnosis": "nvfp4_trt.doctor",
@@ -71,6 +75,7 @@ _HOMES = {
 __all__ = [
     "RECIPES",
     "Audit",
+    "Calibration",
     "Comparison",
     "Converted",
     "Diagnosis",
@@ -88,6 +93,7 @@ __all__ = [
     "build",
     "build_buckets",
     "build_plugin",
+    "calibrate",
     "compare",
     "convert",
     "convert_qat",

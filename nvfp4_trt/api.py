@@ -1,7 +1,9 @@
-"""The public functions: quantizing, exporting, checkpoints, building, comparing."""
+"""The public functions: quantizing, calibrating, exporting, checkpoints, building, comparing."""
 
 from __future__ import annotations
 
+import copy as copying
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 from nvfp4_trt.atomic import check_writable
-from nvfp4_trt.calibration import input_amaxes
+from nvfp4_trt.calibration import Calibration, calibrate_model, input_amaxes, join
 from nvfp4_trt.checkpoints import (
     Converted,
     Format,
@@ -23,7 +25,17 @@ from nvfp4_trt.checkpoints import (
 )
 from nvfp4_trt.errors import InputsMissingError, WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
-from nvfp4_trt.loading import Inputs, LoadedModel, Spill, check_fits, load_inputs, load_model
+from nvfp4_trt.loading import (
+    Inputs,
+    LoadedModel,
+    SourceKind,
+    Spill,
+    check_fits,
+    load_inputs,
+    load_model,
+    stream_inputs,
+)
+from nvfp4_trt.loading.hashing import hash_module
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.qat import refuse_prepared
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
@@ -39,6 +51,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.kernels import Pack
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.mixing import Budget, Keep, Method, Sensitivity
+    from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.serving import ServingSet
 
     Source = str | Path | nn.Module
@@ -48,6 +61,7 @@ __all__ = [
     "build",
     "build_buckets",
     "build_plugin",
+    "calibrate",
     "compare",
     "convert",
     "export",
@@ -60,9 +74,10 @@ __all__ = [
 
 def quantize(
     model: nn.Module,
-    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    recipe: str | Path | Recipe | None = None,
     *,
     inputs: Iterable[Batch] | None = None,
+    calibration: str | Path | Calibration | None = None,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     inplace: bool = False,
@@ -71,8 +86,9 @@ def quantize(
 
     Args:
         model: any module. It is copied, unless `inplace`.
-        recipe: a built-in name, a YAML file, or a `Recipe`.
-        inputs: calibration batches, by the names of the forward's parameters; a static recipe needs them.
+        recipe: a built-in name, a YAML file, or a `Recipe`; by default the calibration's, or w4a4-dynamic-token.
+        inputs: calibration batches, by the names of the forward's parameters; a static recipe needs them, or
+        calibration: what `calibrate` returned, or its file.
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
         inplace: change `model` itself, which saves the memory of a copy.
@@ -84,14 +100,77 @@ def quantize(
         RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError, NonfiniteWeightError:
             see `quantize_module`.
         InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs.
+        CalibrationInvalidError, CalibrationMismatchError: a calibration that is broken, or not of this model.
         PreparedAlreadyError: the model is prepared for training.
     """
     refuse_prepared(model, "its weights are still trained")
-    chosen = load_recipe(recipe).with_patterns(only, exclude)
-    batches = () if inputs is None else inputs
-    return quantize_module(
-        model, chosen, calibrate=lambda root, names: input_amaxes(root, names, batches), inplace=inplace
-    )
+    given = _calibration(calibration)
+    chosen = _recipe(recipe, given).with_patterns(only, exclude)
+    if given is not None and given.source_kind is SourceKind.MODULE:
+        given.check_belongs(SourceKind.MODULE, hash_module(model))
+    calibrator = _calibrator(chosen, given, () if inputs is None else inputs)
+    return quantize_module(model, chosen, calibrate=calibrator, inplace=inplace)
+
+
+def calibrate(
+    model: Source,
+    recipe: str | Path | Recipe = "w4a4-static",
+    *,
+    inputs: GivenInputs = None,
+    input_specs: Sequence[str] = (),
+    seed: int = 0,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    factory: str | None = None,
+    trust_pickle: bool = False,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    sharded: bool = False,
+    state: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    inplace: bool = False,
+) -> Calibration:
+    """Find the static activation scales of a model; in every process that torchrun started, the same.
+
+    Args:
+        model: a path to any of the five kinds that `nvfp4_trt.loading` reads, or a module (left unchanged).
+        recipe: with static scaling: a built-in name, a YAML file, or a `Recipe`.
+        inputs: batches (any iterable, taken one at a time), a file of them, or `package.module:function`.
+        input_specs: random inputs instead, `NAME:DTYPE:SHAPE[:LOW..HIGH]` each.
+        seed: of random inputs.
+        only: patterns of the layers to calibrate, instead of the recipe's.
+        exclude: patterns of layers to leave out, beside the recipe's.
+        factory: `package.module:function` that makes the module of a state dict or safetensors file.
+        trust_pickle: let the file run code where loading it means that.
+        dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
+        device: run there, for example `cuda`: the GPU of the process's own rank; by default where the model is.
+        sharded: `inputs` are this process's own share; otherwise batch i is for rank i mod N.
+        state: a file that keeps the statistics meanwhile; where it exists, the calibration goes on from it.
+        progress: called with the number of batches that this process has run.
+        inplace: cast, move and open `model` itself, which saves the memory of a copy.
+
+    Raises:
+        Nvfp4Error: any of `nvfp4_trt.errors`, each with its code and a hint.
+    """
+    place = None if device is None else _own_device(torch.device(device))
+    with join(place) as ranks, _modes_kept(model):
+        chosen = load_recipe(recipe).with_patterns(only, exclude)
+        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
+        copied = isinstance(model, nn.Module) and not inplace
+        module, _ = _cast(loaded.module, (), dtype, copy=copied)
+        if place is not None:
+            module = (copying.deepcopy(module) if copied and module is loaded.module else module).to(place)
+        return calibrate_model(
+            loaded,
+            module,
+            chosen,
+            (_moved(batch, dtype, place) for batch in _streamed(loaded, inputs, input_specs, seed)),
+            ranks=ranks,
+            sharded=sharded,
+            state=None if state is None else Path(state),
+            progress=progress,
+            inplace=not copied or module is not loaded.module,
+        )
 
 
 def export(
@@ -102,6 +181,7 @@ def export(
     inputs: GivenInputs = None,
     input_specs: Sequence[str] = (),
     seed: int = 0,
+    calibration: str | Path | Calibration | None = None,
     dynamic: Sequence[str] = (),
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -116,12 +196,13 @@ def export(
             codes and scales are taken as they are; or a module (left unchanged); or a quantized model, as from
             `quantize` or `convert_qat`.
         output: the ONNX file; it appears whole or not at all.
-        recipe: a built-in name, a YAML file, or a `Recipe`; by default w4a4-dynamic-token, or what a checkpoint
-            says of its activations.
+        recipe: a built-in name, a YAML file, or a `Recipe`; by default the calibration's, w4a4-dynamic-token, or
+            what a checkpoint says of its activations.
         inputs: example batches, a file of them, or `package.module:function`; the first is traced, all
             of them calibrate a static recipe.
         input_specs: random inputs instead, `NAME:DTYPE:SHAPE[:LOW..HIGH]` each.
         seed: of random inputs.
+        calibration: static scales that were found before: what `calibrate` returned, or its file.
         dynamic: dynamic dimensions: `batch,sequence`, or `NAME:batch,_`.
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
@@ -134,11 +215,12 @@ def export(
     """
     path = Path(output)
     check_writable(path)
+    known = _calibration(calibration)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
-        if only or exclude:
+        if only or exclude or known is not None:
             raise WrongKindError(
-                f"{_named(model)} is quantized already: its own layers are FP4, and no others",
-                "leave out --only and --exclude",
+                f"{_named(model)} is quantized already: its own layers are FP4, with its own scales, and no others",
+                "leave out --only, --exclude and --calibration",
             )
         held = model.module if isinstance(model, QuantizedModel) else model
         with _modes_kept(held), Spill(path) as spill:
@@ -151,17 +233,19 @@ def export(
             return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
     if isinstance(model, nn.Module):
         refuse_prepared(model, "its weights are still trained")
-    chosen = load_recipe(DEFAULT_RECIPE if recipe is None else recipe).with_patterns(only, exclude)
+    chosen = _recipe(recipe, known).with_patterns(only, exclude)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
+        if known is not None:
+            known.check_belongs(loaded.kind, loaded.sha256)
         copy = isinstance(model, nn.Module)
         module, batches = _cast(loaded.module, given.batches, dtype, copy=copy, spill=spill)
         check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
         quantized = quantize_module(
             module,
             chosen,
-            calibrate=lambda root, names: input_amaxes(root, names, batches),
+            calibrate=_calibrator(chosen, known, batches),
             inplace=module is not loaded.module or not copy,
             spill=spill,
         )
@@ -463,6 +547,33 @@ def _path(model: str | Path | OnnxArtifact) -> Path:
     return model.path if isinstance(model, OnnxArtifact) else Path(model)
 
 
+def _calibration(given: str | Path | Calibration | None) -> Calibration | None:
+    return Calibration.load(given) if isinstance(given, (str, Path)) else given
+
+
+def _recipe(given: str | Path | Recipe | None, calibration: Calibration | None) -> Recipe:
+    """Return the recipe that was asked for, and make sure that a calibration is for it."""
+    if given is None:
+        return load_recipe(DEFAULT_RECIPE) if calibration is None else calibration.recipe
+    recipe = load_recipe(given)
+    if calibration is not None:
+        calibration.check_recipe(recipe)
+    return recipe
+
+
+def _calibrator(recipe: Recipe, calibration: Calibration | None, batches: Iterable[Batch]) -> Calibrator:
+    if calibration is not None:
+        return lambda _root, names: calibration.amaxes(names)
+    return lambda root, names: input_amaxes(root, names, batches, recipe)
+
+
+def _own_device(device: torch.device) -> torch.device:
+    """Return the device itself, or of several GPUs the one that belongs to this process."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
 def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
@@ -475,6 +586,16 @@ def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed
     return Inputs(batches, "given in memory", random=False)
 
 
+def _streamed(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Iterable[Batch]:
+    """Return batches that are not all made at once."""
+    if isinstance(inputs, Inputs):
+        return inputs.batches
+    if inputs is None or isinstance(inputs, (str, Path)):
+        source = None if inputs is None else str(inputs)
+        return stream_inputs(loaded.module, specs=specs, source=source, seed=seed, example=loaded.example)
+    return inputs
+
+
 def _cast(
     module: nn.Module,
     batches: Sequence[Batch],
@@ -485,12 +606,17 @@ def _cast(
 ) -> tuple[nn.Module, tuple[Batch, ...]]:
     if dtype is None:
         return module, tuple(batches)
-    import copy as copying
-
     wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
     changed = copying.deepcopy(module) if copy else module
     if spill is not None:
         spill.cast_module(changed, wanted)
-    return changed.to(wanted), tuple(
-        {name: t.to(wanted) if t.is_floating_point() else t for name, t in batch.items()} for batch in batches
-    )
+    return changed.to(wanted), tuple(_moved(batch, wanted, None) for batch in batches)
+
+
+def _moved(batch: Batch, dtype: str | torch.dtype | None, device: torch.device | None) -> Batch:
+    """Return a batch on the device, its floating tensors in the dtype."""
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return {
+        name: tensor.to(device=device, dtype=wanted if tensor.is_floating_point() else None)
+        for name, tensor in batch.items()
+    }

@@ -25,6 +25,8 @@ class Nvfp4Error(Exception):
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = USER_MISTAKE
+    told_elsewhere: bool = False
+    """Whether another process of the same run tells of it, so that this one should not."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -137,6 +139,34 @@ class ModelRunError(Nvfp4Error):
     """The model raised on the inputs that it was given."""
 
     code = "model-run"
+
+
+# --- calibration ------------------------------------------------------------------------------------
+
+
+class CalibrationInvalidError(Nvfp4Error):
+    """A calibration file, or the state of a calibration, cannot be understood or is of another version."""
+
+    code = "calibration-invalid"
+
+
+class CalibrationMismatchError(Nvfp4Error):
+    """A calibration, or the state of one, belongs to another model, recipe, set of layers or inputs."""
+
+    code = "calibration-mismatch"
+
+
+class RanksDisagreeError(Nvfp4Error):
+    """The processes of a distributed calibration were started on different models, layers or recipes."""
+
+    code = "ranks-disagree"
+
+
+class RankFailedError(Nvfp4Error):
+    """A process of a distributed calibration died, failed or cannot be reached; all of them end."""
+
+    code = "rank-failed"
+    exit_status = ENVIRONMENT_LACKS
 
 
 # --- checkpoints ------------------------------------------------------------------------------------

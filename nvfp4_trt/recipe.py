@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
 
@@ -32,6 +33,21 @@ class ActivationScaling(StrEnum):
     """None: the block scale alone spans the range."""
     NONE = "none"
     """Activations are not quantized (weight-only)."""
+
+
+class ObserverName(StrEnum):
+    """How a static scale is found in what calibration saw (see `nvfp4_trt.calibration.observers`)."""
+
+    MAX = "max"
+    """The largest magnitude."""
+    PERCENTILE = "percentile"
+    """A percentile of the magnitudes above zero."""
+    MSE = "mse"
+    """What errs least, squared, when the activation is quantized."""
+    ENTROPY = "entropy"
+    """What changes the distribution of block maxima least."""
+    HEADROOM = "headroom"
+    """A multiple of a low percentile of block maxima: room above what was seen."""
 
 
 class RuleName(StrEnum):
@@ -57,10 +73,55 @@ class Weights(_Strict):
     rule: RuleName = RuleName.SPEC
 
 
+MOST_RATIO = 28672.0
+"""Of a largest magnitude to a block's: beyond it, 448 / 2^-6, the block's e4m3 scale is subnormal."""
+
+_PARAMETERS: dict[str, dict[str, float]] = {
+    ObserverName.PERCENTILE: {"percentile": 99.999},
+    ObserverName.HEADROOM: {"percentile": 99.99, "anchor": 1.0, "ratio": 16384.0},
+}
+_OBSERVING = ("observer", "percentile", "anchor", "ratio")
+
+_Percent = Annotated[float, Field(gt=0, le=100)]
+
+
 class Activations(_Strict):
-    """How activations are quantized at the door of each FP4 layer."""
+    """How activations are quantized at the door of each FP4 layer.
+
+    The observer and its parameters belong to static scaling, which has the observer `max` where none is named.
+    """
 
     scaling: ActivationScaling = ActivationScaling.DYNAMIC_TOKEN
+    observer: ObserverName | None = None
+    percentile: _Percent | None = None
+    """`percentile`: of magnitudes. `headroom`: of block maxima; what lies above may saturate."""
+    anchor: _Percent | None = None
+    """`headroom`: the low percentile of block maxima."""
+    ratio: Annotated[float, Field(ge=1, le=MOST_RATIO)] | None = None
+    """`headroom`: of the largest magnitude to the anchor."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """Write out the observer of static scaling, and its parameters."""
+        if not isinstance(given, dict) or given.get("scaling") != ActivationScaling.STATIC:
+            return given
+        observer = given.get("observer") or ObserverName.MAX
+        defaults = _PARAMETERS.get(observer, {}) if isinstance(observer, str) else {}
+        said = {key: value for key, value in given.items() if value is not None}
+        return {**defaults, **said, "observer": observer}
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        said = [key for key in _OBSERVING if getattr(self, key) is not None]
+        if said and self.scaling is not ActivationScaling.STATIC:
+            reason = f"{said[0]} is for `scaling: static`, and the scaling is {self.scaling}"
+            raise PydanticCustomError("observer_scaling", "{reason}", {"reason": reason})
+        for key in said[1:]:
+            if key not in _PARAMETERS.get(str(self.observer), {}):
+                reason = f"{key} is no parameter of the observer {self.observer}"
+                raise PydanticCustomError("observer_parameter", "{reason}", {"reason": reason})
+        return self
 
 
 class Recipe(_Strict):
@@ -152,7 +213,10 @@ def _from_mapping(data: dict[str, Any], path: Path) -> Recipe:
         raise RecipeInvalidError(
             f"{path}: base {base!r} is not a built-in recipe", f"choose one of {', '.join(RECIPES)}"
         )
-    merged = _merge(RECIPES[base].model_dump(mode="json"), {"name": path.stem, **data})
+    start = RECIPES[base].model_dump(mode="json")
+    for key in _OBSERVING:  # an observer goes with the scaling it belongs to, which the file may change
+        start["activations"].pop(key)
+    merged = _merge(start, {"name": path.stem, **data})
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:

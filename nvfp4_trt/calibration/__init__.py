@@ -1,5 +1,15 @@
 """Calibration: static activation scales from example inputs."""
 
-from nvfp4_trt.calibration.observe import input_amaxes
+from nvfp4_trt.calibration.calibrate import calibrate_model, input_amaxes
+from nvfp4_trt.calibration.ranks import join
+from nvfp4_trt.calibration.result import Calibration, LayerCalibration
+from nvfp4_trt.calibration.running import run_batches
 
-__all__ = ["input_amaxes"]
+__all__ = [
+    "Calibration",
+    "LayerCalibration",
+    "calibrate_model",
+    "input_amaxes",
+    "join",
+    "run_batches",
+]

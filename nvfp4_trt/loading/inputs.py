@@ -29,7 +29,7 @@ from nvfp4_trt.loading.input_specs import SYNTAX, parse_input_spec
 from nvfp4_trt.loading.loaded import Batch, forward_names, shapes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -82,19 +82,39 @@ def load_inputs(
         FactoryImportError: the function cannot be imported, or raised.
         FactoryResultError: the function gave no batches.
     """
+    batches = tuple(stream_inputs(module, specs=specs, source=source, seed=seed, example=example))
+    if specs:
+        origin = f"random, seed {seed}: {' '.join(specs)}"
+    else:
+        origin = "the program's own example inputs" if source is None else source
+    return Inputs(batches, origin, random=bool(specs))
+
+
+def stream_inputs(
+    module: nn.Module,
+    *,
+    specs: Sequence[str] = (),
+    source: str | None = None,
+    seed: int = 0,
+    example: Batch | None = None,
+) -> Iterator[Batch]:
+    """Yield example inputs one batch at a time: those of a function are made as they are asked for.
+
+    Args: and raises: as `load_inputs`.
+    """
     if specs and source is not None:
         raise InputSpecError("--input and --inputs were both given", "give one of them")
     if specs:
-        batches, origin = [_draw(specs, seed)], f"random, seed {seed}: {' '.join(specs)}"
+        batches: Iterable[Batch] = [_draw(specs, seed)]
     elif source is not None:
-        batches, origin = _from_source(module, source), source
+        batches = _from_source(module, source)
     elif example is not None:
-        batches, origin = [example], "the program's own example inputs"
+        batches = [example]
     else:
         listed = ", ".join(forward_names(module).all)
         raise InputsMissingError(f"the model needs example inputs for its forward({listed})", _HINT)
-    checked = tuple(_checked(module, batch, example) for batch in batches)
-    return Inputs(checked, origin, random=bool(specs))
+    for batch in batches:
+        yield _checked(module, batch, example)
 
 
 def check_runs(module: nn.Module, batch: Batch) -> Any:
@@ -137,7 +157,7 @@ def _draw(specs: Sequence[str], seed: int) -> Batch:
     return batch
 
 
-def _from_source(module: nn.Module, source: str) -> list[Batch]:
+def _from_source(module: nn.Module, source: str) -> Iterable[Batch]:
     path = Path(source)
     if path.suffix in {".npz", ".safetensors"}:
         if not path.is_file():
@@ -174,7 +194,7 @@ def _read_safetensors(path: Path) -> Batch:
         ) from error
 
 
-def _from_function(module: nn.Module, source: str) -> list[Batch]:
+def _from_function(module: nn.Module, source: str) -> Iterator[Batch]:
     made = call_factory(source, option="--inputs")
     single = isinstance(made, (torch.Tensor, np.ndarray, Mapping)) or (
         isinstance(made, tuple) and all(isinstance(item, (torch.Tensor, np.ndarray)) for item in made)
@@ -184,17 +204,31 @@ def _from_function(module: nn.Module, source: str) -> list[Batch]:
             f"--inputs {source} returned a {type(made).__name__}, not batches",
             "return or yield dictionaries of tensors, keyed by the forward's parameters",
         )
+    count = 0
+    for item in _iterated([made] if single else made, source):
+        count += 1
+        yield _as_batch(module, item, source)
+    if not count:
+        raise FactoryResultError(f"--inputs {source} gave no batch", "return or yield at least one")
+
+
+def _iterated(items: Iterable[Any], source: str) -> Iterator[Any]:
+    """Yield the items; a generator's body runs only now, and what it raises is told as the function's."""
+    end = object()
     try:
         with current_directory_importable():
-            items = [made] if single else list(made)
-    except Exception as error:  # a generator's body runs only now
+            iterator = iter(items)
+        while True:
+            with current_directory_importable():
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item
+    except Exception as error:
         raise FactoryImportError(
             f"--inputs {source}: iterating over what it returned raised {first_line(error)}",
             "run it by itself first",
         ) from error
-    if not items:
-        raise FactoryResultError(f"--inputs {source} gave no batch", "return or yield at least one")
-    return [_as_batch(module, item, source) for item in items]
 
 
 def _as_batch(module: nn.Module, item: Any, source: str) -> Batch:

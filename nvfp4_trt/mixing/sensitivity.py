@@ -70,7 +70,7 @@ def measure_sensitivity(
             progress(f"{what}, {time.monotonic() - start:.0f} s")
 
     said("quantizing every layer")
-    model = Switchable(module, recipe, lambda root, names: input_amaxes(root, names, batches))
+    model = Switchable(module, recipe, lambda root, names: input_amaxes(root, names, batches, recipe))
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated
@@ -143,7 +143,7 @@ class _Mixer:
         self._said("quantizing with the recipe found")
         recipe = self._keeping(kept)
         quantized = quantize_module(
-            self._module, recipe, calibrate=lambda root, names: input_amaxes(root, names, self._batches)
+            self._module, recipe, calibrate=lambda root, names: input_amaxes(root, names, self._batches, recipe)
         )
         return recipe, self._value(quantized.module)
 

@@ -51,11 +51,12 @@ def prepare_qat(
         InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs, or its `amaxes`.
     """
     batches = () if inputs is None else inputs
+    chosen = load_recipe(recipe).with_patterns(only, exclude)
 
     def calibrate(root: nn.Module, names: tuple[str, ...]) -> Mapping[str, float]:
-        return input_amaxes(root, names, batches) if amaxes is None else known_amaxes(names, amaxes)
+        return input_amaxes(root, names, batches, chosen) if amaxes is None else known_amaxes(names, amaxes)
 
-    prepare_module(model, load_recipe(recipe).with_patterns(only, exclude), calibrate=calibrate)
+    prepare_module(model, chosen, calibrate=calibrate)
     return model
 
 

@@ -73,9 +73,6 @@ def quantize_module(
         FileTruncatedError: the file of a mapped weight has become shorter.
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
     """
-    root = module if inplace else copy.deepcopy(module)
-    root = open_attention(root)
-    layers = select(root, recipe)
     root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate)
     chosen = tuple(layer.name for layer in layers if layer.quantized)
     with every_core() as pool:
