@@ -15,6 +15,11 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
 @click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Static scales that `nvfp4-trt calibrate` wrote, and their recipe.",
+)
 @click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
 @click.option(
@@ -29,6 +34,7 @@ def export(
     model: Path,
     output: Path,
     recipe: str | None,
+    calibration: Path | None,
     only: tuple[str, ...],
     exclude: tuple[str, ...],
     dynamic: tuple[str, ...],
@@ -50,6 +56,7 @@ def export(
             model,
             output,
             recipe=recipe,
+            calibration=calibration,
             only=only,
             exclude=exclude,
             dynamic=dynamic,

@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from nvfp4_trt.cli.build import build
+from nvfp4_trt.cli.calibrate import calibrate
 from nvfp4_trt.cli.compare import compare
 from nvfp4_trt.cli.convert import convert
 from nvfp4_trt.cli.doctor import doctor
@@ -35,7 +36,7 @@ def cli() -> None:
     """From a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited at each step."""
 
 
-for _command in (export, pack, convert, build, inspect, compare, sensitivity, lower, recipes, doctor):
+for _command in (export, calibrate, pack, convert, build, inspect, compare, sensitivity, lower, recipes, doctor):
     cli.add_command(_command)
 
 
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if "--debug" in given:
             traceback.print_exception(error)
         told, status = _explained(error, given)
-        print_error(told, as_json="--json" in given)
+        if not getattr(error, "told_elsewhere", False):
+            print_error(told, as_json="--json" in given)
         sys.exit(status)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -34,8 +34,12 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
+def working(what: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
     """Show that work is under way; whatever libraries print meanwhile goes to standard error.
+
+    Args:
+        what: what is done.
+        shown: whether to show it: of several processes that work together, one does.
 
     Yields:
         The function that says something else instead, for work that knows how far it is.
@@ -48,7 +52,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     try:
         with (
             contextlib.redirect_stdout(sys.stderr),
-            console.status(Text(what)) if console.is_terminal else contextlib.nullcontext() as status,
+            console.status(Text(what)) if console.is_terminal and shown else contextlib.nullcontext() as status,
         ):
             yield lambda text: None if status is None else status.update(Text(text))
     finally:

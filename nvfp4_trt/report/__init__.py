@@ -1,5 +1,6 @@
 """What the commands print: objects for programs, tables for people."""
 
+from nvfp4_trt.report.calibration import calibration_object, calibration_summary
 from nvfp4_trt.report.inspection import Inspection, inspect_file
 from nvfp4_trt.report.objects import engine_object, export_object
 from nvfp4_trt.report.pack import pack_object, pack_summary
@@ -9,6 +10,8 @@ from nvfp4_trt.report.tables import comparison_table, engine_summary, export_sum
 
 __all__ = [
     "Inspection",
+    "calibration_object",
+    "calibration_summary",
     "comparison_table",
     "engine_object",
     "engine_summary",
