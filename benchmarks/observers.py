@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 
 import torch
 from rich.console import Console
@@ -63,14 +62,11 @@ def sqnr_db(expected: Tensor, got: Tensor) -> float:
 
 def measure(scaling: str, observer: ObserverName | None, plain: nn.Module, expected: Tensor) -> dict[str, object]:
     activations = Activations.model_validate({"scaling": scaling, "observer": observer})
-    started = time.perf_counter()
     quantized = quantize(plain, Recipe(activations=activations), inputs=inputs.calibration()).module
-    seconds = time.perf_counter() - started
     return {
         "activations": scaling if observer is None else f"static, {observer}",
         "activations_db": sqnr_db(expected, activations_alone(quantized, plain)),
         "w4a4_db": sqnr_db(expected, outputs(quantized)),
-        "seconds": seconds,
     }
 
 
@@ -85,14 +81,13 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    columns = ("activations", "#alone, dB", "#with weights, dB", "#against per token, dB", "#seconds")
+    columns = ("activations", "#alone, dB", "#with weights, dB", "#against per token, dB")
     cells = [
         (
             row["activations"],
             f"{row['activations_db']:.2f}",
             f"{row['w4a4_db']:.2f}",
             f"{row['w4a4_db'] - rows[0]['w4a4_db']:+.2f}",
-            f"{row['seconds']:.1f}",
         )
         for row in rows
     ]

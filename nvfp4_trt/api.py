@@ -219,7 +219,7 @@ def export(
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
         if only or exclude or known is not None:
             raise WrongKindError(
-                f"{_named(model)} is quantized already: its own layers are FP4, with its own scales, and no others",
+                f"{_named(model)} is quantized already: its own layers are FP4, with its own scales",
                 "leave out --only, --exclude and --calibration",
             )
         held = model.module if isinstance(model, QuantizedModel) else model

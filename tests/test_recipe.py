@@ -68,6 +68,35 @@ def test_one_key_of_a_section_leaves_the_others(write):
     assert recipe.weights.rule is RuleName.TORCHAO
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("base: w4a4-static\n", {"observer": "max"}),
+        ("activations: {scaling: static}\n", {"observer": "max"}),
+        ("base: w4a4-static\nactivations: {observer: mse}\n", {"observer": "mse"}),
+        (
+            "base: w4a4-static\nactivations: {observer: percentile}\n",
+            {"observer": "percentile", "percentile": 99.999},
+        ),
+        (
+            "base: w4a4-static\nactivations: {observer: headroom, ratio: 100}\n",
+            {"observer": "headroom", "percentile": 99.99, "anchor": 1.0, "ratio": 100.0},
+        ),
+    ],
+)
+def test_an_observer_is_written_out_with_its_parameters(write, text, found):
+    recipe = load_recipe(write(text))
+    told = recipe.activations.model_dump(mode="json", exclude_none=True)
+    assert told == {"scaling": "static", **found}
+    assert load_recipe(write(yaml.safe_dump(recipe.model_dump(mode="json")), "again.yaml")) == recipe
+
+
+def test_another_scaling_drops_the_observer_of_its_base(write):
+    recipe = load_recipe(write("base: w4a4-static\nactivations: {scaling: dynamic}\n"))
+    assert recipe.activations.scaling is ActivationScaling.DYNAMIC
+    assert recipe.activations.observer is None
+
+
 def test_its_own_name_wins_over_the_files(write):
     assert load_recipe(write("name: ours\n")).name == "ours"
 
@@ -78,6 +107,25 @@ def test_its_own_name_wins_over_the_files(write):
         ("wieghts: {rule: spec}\n", "wieghts: unknown key"),
         ("weights: {rul: spec}\n", "weights.rul: unknown key"),
         ("activations: {scaling: statik}\n", "activations.scaling: Input should be 'dynamic'"),
+        ("base: w4a4-static\nactivations: {observer: average}\n", "activations.observer: Input should be 'max'"),
+        ("base: w4a4-static\nactivations: {observer: [max]}\n", "activations.observer: Input should be 'max'"),
+        (
+            "activations: {observer: max}\n",
+            "activations: observer is for `scaling: static`, and the scaling is dynamic-",
+        ),
+        ("activations: {percentile: 99}\n", "activations: percentile is for `scaling: static`"),
+        ("base: w4a4-static\nactivations: {percentile: 99}\n", "percentile is no parameter of the observer max"),
+        ("activations: {scaling: static, observer: mse, ratio: 2}\n", "ratio is no parameter of the observer mse"),
+        *(
+            (f"activations: {{scaling: static, observer: {observer}}}\n", f"activations.{said}")
+            for observer, said in (
+                ("percentile, percentile: 0", "percentile: Input should be greater than 0"),
+                ("percentile, percentile: 100.1", "percentile: Input should be less than or equal to 100"),
+                ("percentile, percentile: .nan", "percentile: Input should be"),
+                ("headroom, anchor: -1", "anchor: Input should be greater than 0"),
+                ("headroom, ratio: 30000", "ratio: Input should be less than or equal to 28672"),
+            )
+        ),
         ("weights: {rule: 4}\n", "weights.rule: Input should be 'spec'"),
         ("only: head\n", "only: Input should be a valid tuple"),
         ("1: 2\n", "1: "),
