@@ -126,6 +126,7 @@ def calibrate(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     sharded: bool = False,
+    output: str | Path | None = None,
     state: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
     inplace: bool = False,
@@ -145,6 +146,7 @@ def calibrate(
         dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
         device: run there, for example `cuda`: the GPU of the process's own rank; by default where the model is.
         sharded: `inputs` are this process's own share; otherwise batch i is for rank i mod N.
+        output: a `.json` or `.safetensors` file for the result; the first process writes it.
         state: a file that keeps the statistics meanwhile; where it exists, the calibration goes on from it.
         progress: called with the number of batches that this process has run.
         inplace: cast, move and open `model` itself, which saves the memory of a copy.
@@ -153,14 +155,17 @@ def calibrate(
         Nvfp4Error: any of `nvfp4_trt.errors`, each with its code and a hint.
     """
     place = None if device is None else _own_device(torch.device(device))
+    written = None if output is None else Path(output)
     with join(place) as ranks, _modes_kept(model):
+        if written is not None and ranks.rank == 0:
+            check_writable(written)
         chosen = load_recipe(recipe).with_patterns(only, exclude)
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
         copied = isinstance(model, nn.Module) and not inplace
         module, _ = _cast(loaded.module, (), dtype, copy=copied)
         if place is not None:
             module = (copying.deepcopy(module) if copied and module is loaded.module else module).to(place)
-        return calibrate_model(
+        made = calibrate_model(
             loaded,
             module,
             chosen,
@@ -171,6 +176,9 @@ def calibrate(
             progress=progress,
             inplace=not copied or module is not loaded.module,
         )
+        if written is not None and ranks.rank == 0:
+            made.save(written)
+    return made
 
 
 def export(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import threading
 import time
 from datetime import timedelta
@@ -28,6 +29,7 @@ from nvfp4_trt.loading.factories import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import FrameType
 
     from nvfp4_trt.calibration.statistics import Statistics
 
@@ -61,7 +63,8 @@ def join(device: str | torch.device | None = None) -> Iterator[Alone]:
         return
     ranks = Together(_open_store(), torch.device(device or "cpu"))
     try:
-        yield ranks
+        with ranks.ending_well():
+            yield ranks
     except Exception as error:  # noqa: BLE001 (whatever it was, the others must not wait for this rank)
         ranks.fail(error)
     finally:
@@ -105,6 +108,7 @@ class Together(Alone):
         super().__init__(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         self._store, self._device = store, device
         self._trouble: Nvfp4Error | None = None
+        self._failing = False
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self._watch.start()
@@ -152,8 +156,28 @@ class Together(Alone):
             ) from error
         return counted
 
+    @contextlib.contextmanager
+    def ending_well(self) -> Iterator[None]:
+        """Make an error of SIGTERM, which torchrun sends to the other processes when one is gone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may
+            return
+        before = signal.signal(signal.SIGTERM, self._terminated)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _terminated(self, _signal: int, _frame: FrameType | None) -> None:
+        if not self._failing:
+            raise RankFailedError(
+                f"rank {self.rank} was told to end (SIGTERM), as torchrun does where another process is gone",
+                "look for what ended that one (often a lack of memory); run it again, with --state",
+            )
+
     def fail(self, error: Exception) -> NoReturn:
         """Tell the other ranks of an error, and raise it; or another, if theirs was told first."""
+        self._failing = True
         first = True
         with contextlib.suppress(RuntimeError):  # the store went with the rank that holds it
             mine = json.dumps([self.rank, str(error)])

@@ -58,23 +58,20 @@ def calibrate(
     first = os.environ.get("RANK", "0") == "0"
     with working(f"loading {model}", shown=first) as say:
         from nvfp4_trt import api
-        from nvfp4_trt.atomic import check_writable
         from nvfp4_trt.report import calibration_object, calibration_summary
 
-        check_writable(output)
         made = api.calibrate(
             model,
             recipe,
             only=only,
             exclude=exclude,
+            output=output,
             state=state,
             device=device,
             sharded=sharded,
             progress=batch_progress(f"calibrating {model}", say) if first else None,
             **source_options(source),
         )
-        if first:
-            made.save(output)
     if first:
         print_result(
             calibration_object(made, output),

@@ -38,6 +38,13 @@ def _dying():
         yield batch
 
 
+def _terminated():
+    for i, batch in enumerate(batches()):
+        if i == 3 and RANK == 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # as torchrun does
+        yield batch
+
+
 def _spoiled():
     given = batches()
     given[3]["input"][2, 5] = float("nan")
@@ -61,6 +68,8 @@ def scenario(name, folder):
         return calibrate(model(), **static, only=[str(2 * RANK)])
     if name == "nan":
         return calibrate(model(), **(static | {"inputs": _spoiled()}))
+    if name == "terminated":
+        return calibrate(model(), **(static | {"inputs": _terminated()}))
     if name == "interrupted":
         return calibrate(model(), **(static | {"inputs": _interrupted()}), state=folder / "state")
     if name == "resumed":

@@ -32,7 +32,7 @@ def alone(folder):
 @pytest.fixture(scope="module")
 def told(folder):
     """What each of two ranks says, by scenario, and how rank 0 ended and when after rank 1."""
-    names = ("equal", "model", "sharded", "layers", "nan", "interrupted", "resumed", "killed")
+    names = ("equal", "model", "sharded", "layers", "nan", "terminated", "interrupted", "resumed", "killed")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
@@ -77,6 +77,13 @@ def test_an_error_of_one_rank_ends_the_other_which_keeps_silent(told):
     assert "the layer 0 in calibration batch 4" in second["message"]  # as one process counts
     assert (first["code"], first["told_elsewhere"]) == ("rank-failed", True)
     assert "rank 1 failed: NaN" in first["message"]
+
+
+def test_a_rank_that_is_told_to_end_says_so_once(told):
+    first, second = (said["terminated"] for said in told[0])
+    assert (second["code"], second["told_elsewhere"]) == ("rank-failed", False)
+    assert second["message"].startswith("rank 1 was told to end (SIGTERM)")
+    assert (first["code"], first["told_elsewhere"]) == ("rank-failed", True)
 
 
 def test_a_killed_rank_ends_the_other(told):
