@@ -73,8 +73,10 @@ def collect(
         for name, seen in fresh.items():
             totals[name].merge(seen)
         fresh.clear()
-        position.pass_by(batch)
-        if state is not None:
+        if state is None:
+            position.batches += 1
+        else:
+            position.pass_by(batch)
             state.save(totals, position)
         if progress is not None:
             progress(position.batches)

@@ -166,7 +166,7 @@ class Together(Alone):
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
     def _terminated(self, _signal: int, _frame: FrameType | None) -> None:
         if not self._failing:

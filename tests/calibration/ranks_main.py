@@ -60,6 +60,8 @@ def scenario(name, folder):
     static = {"inputs": batches(), "recipe": folder / "mse.yaml"}
     if name == "equal":
         return calibrate(model(), **static)
+    if name == "few":
+        return calibrate(model(), **(static | {"inputs": batches(1)}))
     if name == "sharded":
         return calibrate(model(), **(static | {"inputs": batches()[RANK::2], "sharded": True}))
     if name == "model":
@@ -78,8 +80,10 @@ def scenario(name, folder):
 
 
 def main(folder, names):
-    ranks._LOST, ranks._LINGER = SOON, 0.1
+    ranks._LINGER = 0.1
     for name in names:
+        if name == "killed":
+            ranks._LOST = SOON
         try:
             said = {"json": scenario(name, folder).model_dump_json()}
         except KeyboardInterrupt:

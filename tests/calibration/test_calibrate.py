@@ -20,6 +20,7 @@ from nvfp4_trt.errors import (
     NonfiniteCalibrationError,
     OutputUnwritableError,
     RecipeInvalidError,
+    WrongKindError,
 )
 from nvfp4_trt.recipe import RECIPES, ObserverName, Recipe
 
@@ -214,6 +215,11 @@ def test_a_calibration_of_something_else(made):
         quantize(model(), "w4a4-dynamic-token", calibration=made)
     with pytest.raises(CalibrationMismatchError, match=r"activations\.observer max.*says mse"):
         quantize(model(), static("mse"), calibration=made)
+
+
+def test_what_is_quantized_already_takes_none(made, tmp_path):
+    with pytest.raises(WrongKindError, match="quantized already: its own layers are FP4, with its own scales"):
+        nvfp4_trt.export(quantize(model()), tmp_path / "a.onnx", inputs=batches(), calibration=made)
 
 
 def test_other_weights_methods_take_the_same_calibration(made):

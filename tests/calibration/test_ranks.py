@@ -32,7 +32,7 @@ def alone(folder):
 @pytest.fixture(scope="module")
 def told(folder):
     """What each of two ranks says, by scenario, and how rank 0 ended and when after rank 1."""
-    names = ("equal", "model", "sharded", "layers", "nan", "terminated", "interrupted", "resumed", "killed")
+    names = ("equal", "few", "model", "sharded", "layers", "nan", "terminated", "interrupted", "resumed", "killed")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
@@ -56,6 +56,11 @@ def told(folder):
 def test_two_ranks_find_what_one_process_finds(told, alone, scenario):
     ours = alone.model_dump_json()
     assert [said[scenario]["json"] for said in told[0]] == [ours, ours]
+
+
+def test_a_rank_without_a_batch(told, folder):
+    one = calibrate(ranks_main.model(), folder / "mse.yaml", inputs=ranks_main.batches(1)).model_dump_json()
+    assert [said["few"]["json"] for said in told[0]] == [one, one]
 
 
 def test_an_interruption_reaches_the_ranks_that_it_meets(told):
