@@ -80,9 +80,10 @@ def quantize(
     calibration: str | Path | Calibration | None = None,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    fp8: Sequence[str] = (),
     inplace: bool = False,
 ) -> QuantizedModel:
-    """Quantize a module's linear layers to NVFP4.
+    """Quantize a module's linear layers to NVFP4 or FP8.
 
     Args:
         model: any module. It is copied, unless `inplace`.
@@ -91,6 +92,7 @@ def quantize(
         calibration: what `calibrate` returned, or its file.
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
+        fp8: patterns of layers to make FP8 instead, beside the recipe's.
         inplace: change `model` itself, which saves the memory of a copy.
 
     Returns:
@@ -105,7 +107,7 @@ def quantize(
     """
     refuse_prepared(model, "its weights are still trained")
     given = _calibration(calibration)
-    chosen = _recipe(recipe, given).with_patterns(only, exclude)
+    chosen = _recipe(recipe, given).with_patterns(only, exclude, fp8)
     if given is not None and given.source_kind is SourceKind.MODULE:
         given.check_belongs(SourceKind.MODULE, hash_module(model))
     calibrator = _calibrator(chosen, given, () if inputs is None else inputs)
@@ -193,6 +195,7 @@ def export(
     dynamic: Sequence[str] = (),
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    fp8: Sequence[str] = (),
     factory: str | None = None,
     trust_pickle: bool = False,
     dtype: str | torch.dtype | None = None,
@@ -214,6 +217,7 @@ def export(
         dynamic: dynamic dimensions: `batch,sequence`, or `NAME:batch,_`.
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
+        fp8: patterns of layers to make FP8 instead, beside the recipe's.
         factory: `package.module:function` that makes the module of a state dict or safetensors file.
         trust_pickle: let the file run code where loading it means that.
         dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
@@ -225,10 +229,10 @@ def export(
     check_writable(path)
     known = _calibration(calibration)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
-        if only or exclude or known is not None:
+        if only or exclude or fp8 or known is not None:
             raise WrongKindError(
                 f"{_named(model)} is quantized already: its own layers are FP4, with its own scales",
-                "leave out --only, --exclude and --calibration",
+                "leave out --only, --exclude, --fp8 and --calibration",
             )
         held = model.module if isinstance(model, QuantizedModel) else model
         with _modes_kept(held), Spill(path) as spill:
@@ -241,7 +245,7 @@ def export(
             return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
     if isinstance(model, nn.Module):
         refuse_prepared(model, "its weights are still trained")
-    chosen = _recipe(recipe, known).with_patterns(only, exclude)
+    chosen = _recipe(recipe, known).with_patterns(only, exclude, fp8)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -269,9 +273,10 @@ def sensitivity(
     recipe: str | Path | Recipe = DEFAULT_RECIPE,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    fp8: Sequence[str] = (),
     method: Method = "auto",
     budget: str | Budget | None = None,
-    keep: Keep = "model",
+    keep: Keep = "fp8",
     output: str | Path | None = None,
     plot: str | Path | None = None,
     factory: str | None = None,
@@ -289,9 +294,10 @@ def sensitivity(
         recipe: whose layers, and how they are quantized.
         only: as for `export`.
         exclude: as for `export`.
+        fp8: as for `export`; these layers are FP8 in every mixture, and not looked at.
         method: `exact`, `estimate` or `auto`, see `nvfp4_trt.mixing.measure_sensitivity`.
         budget: `sqnr=DB`, or `metric:module:function>=VALUE`, see `nvfp4_trt.mixing.parse_budget`.
-        keep: what layers are kept in.
+        keep: what layers are kept in: `fp8`, or the `model`'s own dtype.
         output: the `.yaml` file for the recipe found; needs a budget.
         plot: a `.png` or `.svg` file.
         factory: as for `export`.
@@ -308,7 +314,7 @@ def sensitivity(
     wanted = parse_budget(budget) if isinstance(budget, str) else budget
     recipe_path, plot_path = (None if path is None else Path(path) for path in (output, plot))
     check_outputs(recipe_path, plot_path, has_budget=wanted is not None)
-    chosen = load_recipe(recipe).with_patterns(only, exclude)
+    chosen = load_recipe(recipe).with_patterns(only, exclude, fp8)
     with _modes_kept(model):
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
         given = _inputs(loaded, inputs, input_specs, seed)

@@ -355,6 +355,13 @@ class Fp4LostError(Nvfp4Error):
     exit_status = RESULT_BELOW_THRESHOLD
 
 
+class Fp8LostError(Nvfp4Error):
+    """A GEMM that the recipe asked to be FP8 is not, by the engine's own layer record."""
+
+    code = "fp8-lost"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
 class OnnxRunError(Nvfp4Error):
     """ONNX Runtime refused an exported file, or failed while running it."""
 

@@ -125,17 +125,27 @@ class Activations(_Strict):
 
 
 class Recipe(_Strict):
-    """A recipe. `only` selects layers, then `exclude` takes some away; both are shell globs."""
+    """A recipe.
+
+    `only` selects layers, `exclude` takes some away, and `fp8` makes some of the rest FP8 instead of NVFP4; all
+    three are shell globs.
+    """
 
     name: str = "custom"
     weights: Weights = Weights()
     activations: Activations = Activations()
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    fp8: tuple[str, ...] = ()
 
-    def with_patterns(self, only: Sequence[str], exclude: Sequence[str]) -> Recipe:
-        """Return the recipe with `only` instead of its own, where there is any, and `exclude` beside its own."""
-        return self.model_copy(update={"only": tuple(only) or self.only, "exclude": (*self.exclude, *exclude)})
+    def with_patterns(self, only: Sequence[str], exclude: Sequence[str], fp8: Sequence[str] = ()) -> Recipe:
+        """Return the recipe with `only` instead of its own, where there is any, and the others beside its own."""
+        changed = {
+            "only": tuple(only) or self.only,
+            "exclude": (*self.exclude, *exclude),
+            "fp8": (*self.fp8, *fp8),
+        }
+        return self.model_copy(update=changed)
 
 
 def _builtin(name: str, scaling: ActivationScaling) -> Recipe:

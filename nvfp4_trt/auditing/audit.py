@@ -1,4 +1,4 @@
-"""The audit: is each GEMM that the recipe asked to be FP4 one, by the engine's own layer record?"""
+"""The audit: is each GEMM that the recipe asked to be FP4 or FP8 one, by the engine's own layer record?"""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from nvfp4_trt.auditing.reasons import known_reason
-from nvfp4_trt.errors import Fp4LostError
-from nvfp4_trt.layers import NVFP4
+from nvfp4_trt.errors import Fp4LostError, Fp8LostError
+from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4
 from nvfp4_trt.patterns import matching
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nvfp4_trt.auditing.record import Row
     from nvfp4_trt.layers import Layer
@@ -38,13 +38,13 @@ class PluginGemms(BaseModel):
 
 
 class LayerAudit(BaseModel):
-    """What became of one layer that was to be FP4."""
+    """What became of one layer that was to be FP4 or FP8."""
 
     name: str
     shape: tuple[int, ...]
     """(N, K) of its weight."""
     requested: str
-    """`nvfp4` (an FP4 GEMM) or `nvfp4-weight-only` (FP4 in memory)."""
+    """`nvfp4` (an FP4 GEMM), `nvfp4-weight-only` (FP4 in memory), `fp8` or `fp8-weight-only`, likewise."""
     realized: bool
     row: str = ""
     """The record's row that runs its GEMM; empty where none was found."""
@@ -63,7 +63,7 @@ class Audit(BaseModel):
     kernels: int
     """Kernel launches: the record's rows without waits, signals, reshapes and casts."""
     weight_bytes: int
-    """Bytes of codes and block scales that the engine holds for those layers, padding included."""
+    """Bytes of codes and block scales that the engine holds for NVFP4 layers, padding included."""
     floor_bytes: int
     """0.5625 bytes for each of their parameters."""
 
@@ -73,16 +73,19 @@ class Audit(BaseModel):
         return len(asked), sum(layer.realized for layer in asked)
 
     def check(self) -> None:
-        """Refuse an engine that lost FP4 somewhere.
+        """Refuse an engine that lost FP4 or FP8 somewhere.
 
         Raises:
-            Fp4LostError: a layer is not realized and was not accepted; names it and the reason.
+            Fp4LostError: an NVFP4 layer is not realized and was not accepted; names it and the reason.
+            Fp8LostError: the same of an FP8 layer.
         """
         lost = [layer for layer in self.layers if not (layer.realized or layer.accepted)]
         if lost:
             more = f" (and {len(lost) - 1} more: {', '.join(x.name for x in lost[1:4])})" if lost[1:] else ""
-            raise Fp4LostError(
-                f"the GEMM of {lost[0].name} is not FP4 in the engine: {lost[0].reason}{more}",
+            is_fp8 = lost[0].requested in {FP8, FP8_WEIGHT_ONLY}
+            kind, wanted = (Fp8LostError, "FP8") if is_fp8 else (Fp4LostError, "FP4")
+            raise kind(
+                f"the GEMM of {lost[0].name} is not {wanted} in the engine: {lost[0].reason}{more}",
                 f"mend the graph, export without it (--exclude {lost[0].name!r}), or accept it with "
                 f"--allow-higher-precision {lost[0].name!r}",
             )
@@ -102,7 +105,7 @@ def audit_engine(
 
     Args:
         rows: the layer record.
-        layers: the model's layers; those whose weight is NVFP4 are audited.
+        layers: the model's layers; those whose weight is NVFP4 or FP8 are audited.
         gemms: GEMM node name → the layers that it computes.
         scales: layer → node that computes its activation's scale at run time.
         between: layer → what stands between its dequantized weight and a MatMul.
@@ -143,22 +146,32 @@ def audit_engine(
         layers=tuple(audited),
         kernels=sum(row.is_launch for row in rows),
         weight_bytes=_weight_bytes(rows) + _plugin_weight_bytes(rows, plugin),
-        floor_bytes=int(sum(FLOOR * layer.shape[0] * layer.shape[1] for layer in asked)),
+        floor_bytes=int(sum(FLOOR * layer.shape[0] * layer.shape[1] for layer in asked if layer.is_fp4)),
     )
 
 
 def _fits(row: Row, layer: Layer, rows: Sequence[Row], plugin: PluginGemms | None) -> bool:
     if row.is_plugin:
         return plugin is not None and bool(plugin.opcode) and any(node in plugin.nodes for node in row.onnx)
-    return row.is_fp4_gemm if layer.precision == NVFP4 else _keeps_fp4(row, rows)
+    if not layer.weight_only:
+        return row.is_fp8_gemm if layer.is_fp8 else row.is_fp4_gemm
+    return _keeps_codes(row, rows, _reads_fp8 if layer.is_fp8 else _reads_fp4)
 
 
-def _keeps_fp4(gemm: Row, rows: Sequence[Row]) -> bool:
+def _keeps_codes(gemm: Row, rows: Sequence[Row], reads: Callable[[Row], bool]) -> bool:
     """Weight-only: the GEMM, or the row that dequantizes for it, reads the codes from memory."""
-    if gemm.reads_fp4_weight:
+    if reads(gemm):
         return True
     wanted = {operand.name for operand in gemm.inputs}
-    return any(row.reads_fp4_weight for row in rows if wanted & {operand.name for operand in row.outputs})
+    return any(reads(row) for row in rows if wanted & {operand.name for operand in row.outputs})
+
+
+def _reads_fp4(row: Row) -> bool:
+    return row.reads_fp4_weight
+
+
+def _reads_fp8(row: Row) -> bool:
+    return row.reads_fp8_weight
 
 
 def _scale_row(rows: Sequence[Row], scale_node: str | None) -> str:

@@ -1,10 +1,8 @@
-"""Why a GEMM lost FP4: what is known of TensorRT's conditions, matched to what was built instead."""
+"""Why a GEMM lost FP4 or FP8: what is known of TensorRT's conditions, matched to what was built instead."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from nvfp4_trt.layers import WEIGHT_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +25,9 @@ def known_reason(layer: Layer, rows: Sequence[Row], between: str | None, *, unpr
     n, k = layer.shape
     if between:
         return f"{between}; TensorRT dequantizes the weight to higher precision at every run"
-    if k < _MIN_K:
+    if layer.is_fp4 and k < _MIN_K:
         return f"K = {k} < {_MIN_K}: TensorRT builds such a GEMM in half precision"
-    if n == 1:
+    if layer.is_fp4 and n == 1:
         return "N = 1: TensorRT builds no GEMM for it"
     if not rows:
         return "no row of the layer record computes it"
@@ -37,6 +35,7 @@ def known_reason(layer: Layer, rows: Sequence[Row], between: str | None, *, unpr
     if row.is_plugin:
         return f"plugin layer {row.name!r}: {unproven or 'no kernel pack vouches for its kernels'}"
     operands = ", ".join(sorted({o.dtype for o in (*row.inputs, *row.constants)}))
-    if layer.precision == WEIGHT_ONLY:
-        return f"row {row.name!r} reads no FP4 weight (its operands: {operands})"
-    return f"row {row.name!r} ({row.type}) has no FP4 operands on both sides (it has: {operands})"
+    wanted = "FP8" if layer.is_fp8 else "FP4"
+    if layer.weight_only:
+        return f"row {row.name!r} reads no {wanted} weight (its operands: {operands})"
+    return f"row {row.name!r} ({row.type}) has no {wanted} operands on both sides (it has: {operands})"

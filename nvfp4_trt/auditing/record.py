@@ -31,6 +31,8 @@ BITS = {
 }
 """Bits of an element, by TensorRT's name of the dtype."""
 
+_MATRIX = 2
+
 _ROW = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), (?P<rest>.*)$")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[(.*?)\](?=, (?:Constants|Outputs|TacticName))")
 _OPERAND = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<dtype>[^,}]+)")
@@ -83,6 +85,14 @@ class Row(BaseModel):
         return self.type == "gemm" and (constant_weight or two_inputs)
 
     @property
+    def is_fp8_gemm(self) -> bool:
+        """Whether the row is a GEMM that reads e4m3 codes on both sides; block scales of e2m1 codes are none."""
+        operands = (*self.inputs, *self.constants)
+        inputs = sum(o.dtype == "FP8" for o in self.inputs)
+        constant_weight = inputs and any(o.dtype == "FP8" for o in self.constants)
+        return self.type == "gemm" and not any(o.is_fp4 for o in operands) and bool(constant_weight or inputs > 1)
+
+    @property
     def is_plugin(self) -> bool:
         """Whether the row is a plugin's layer, of whose work the record says nothing."""
         return self.type.startswith("Plugin")
@@ -91,6 +101,12 @@ class Row(BaseModel):
     def reads_fp4_weight(self) -> bool:
         """Whether the row reads a constant of e2m1 codes."""
         return any(operand.is_fp4 for operand in self.constants)
+
+    @property
+    def reads_fp8_weight(self) -> bool:
+        """Whether the row reads a constant matrix of e4m3 codes, and none of e2m1 codes."""
+        codes = any(operand.dtype == "FP8" and len(operand.dims) == _MATRIX for operand in self.constants)
+        return codes and not self.reads_fp4_weight
 
 
 def parse_record(text: str) -> list[Row]:

@@ -65,8 +65,11 @@ class Statistics:
         )
 
     def add(self, x: Tensor) -> None:
-        """Count an activation `[..., K]` of fp32, fp16 or bf16, K a multiple of 16, on any device."""
-        flat = x.detach().reshape(-1, BLOCK)
+        """Count an activation `[..., K]` of fp32, fp16 or bf16, on any device.
+
+        A K that is no multiple of 16, which FP8 layers may have, is filled up with zeros.
+        """
+        flat = torch.nn.functional.pad(x.detach(), (0, -x.shape[-1] % BLOCK)).reshape(-1, BLOCK)
         for start in range(0, len(flat), _PIECE // BLOCK):
             piece = flat[start : start + _PIECE // BLOCK]
             on_cpu = piece.device.type == "cpu"

@@ -22,6 +22,7 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 )
 @click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 instead of NVFP4.")
 @click.option(
     "--dynamic",
     multiple=True,
@@ -37,6 +38,7 @@ def export(
     calibration: Path | None,
     only: tuple[str, ...],
     exclude: tuple[str, ...],
+    fp8: tuple[str, ...],
     dynamic: tuple[str, ...],
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
@@ -59,6 +61,7 @@ def export(
             calibration=calibration,
             only=only,
             exclude=exclude,
+            fp8=fp8,
             dynamic=dynamic,
             **source_options(source),
         )

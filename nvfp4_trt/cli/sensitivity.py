@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Look at only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 throughout.")
 @click.option(
     "--method",
     type=click.Choice(["auto", "exact", "estimate"]),
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--keep",
-    type=click.Choice(["model"]),
-    default="model",
+    type=click.Choice(["fp8", "model"]),
+    default="fp8",
     show_default=True,
-    help="What layers are kept in.",
+    help="What layers are kept in: FP8, or the model's own dtype.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe found (.yaml).")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture (.png or .svg).")
@@ -47,6 +48,7 @@ def sensitivity(
     recipe: str | None,
     only: tuple[str, ...],
     exclude: tuple[str, ...],
+    fp8: tuple[str, ...],
     method: Method,
     budget: str | None,
     keep: Keep,
@@ -71,6 +73,7 @@ def sensitivity(
             recipe=recipe or DEFAULT_RECIPE,
             only=only,
             exclude=exclude,
+            fp8=fp8,
             method=method,
             budget=budget,
             keep=keep,

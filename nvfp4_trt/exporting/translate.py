@@ -59,6 +59,10 @@ _SIGNATURES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], list[
     "QuantizeSingleLevel": ([_X], _CODES, _RULE),
     "Dequantize": ([*_CODES, _SCALE], [_Y], _DTYPE),
     "DequantizeSingleLevel": (_CODES, [_Y], _DTYPE),
+    "Fp8TensorScale": ([_X], [_SCALE], []),
+    "Fp8TokenScale": ([_X], [_SCALE], []),
+    "Fp8Quantize": ([_X, _SCALE], [("codes", _E4M3)], []),
+    "Fp8Dequantize": ([("codes", _E4M3), _SCALE], [_Y], _DTYPE),
 }
 
 
@@ -126,6 +130,18 @@ def _fake_quantize_scaled(x: Any, scaling: str, scale: Any = None, rule: str = "
     return _fake_quantize(x, scale, rule)
 
 
+def _fp8_scale(x: Any, per_row: bool) -> Any:
+    return _op("Fp8TokenScale" if per_row else "Fp8TensorScale")(x)
+
+
+def _fp8_dequantize(codes: Any, scale: Any, dtype: Any) -> Any:
+    return _op("Fp8Dequantize")(codes, scale, dtype=_dtype_number(dtype))
+
+
+def _fp8_fake_quantize(x: Any, scale: Any) -> Any:
+    return _fp8_dequantize(_op("Fp8Quantize")(x, scale), scale, x.dtype)
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the exporter's `custom_translation_table` for the operators of `quantization.ops`."""
     ops = torch.ops.nvfp4
@@ -136,4 +152,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.dequantize.default: _dequantize,
         ops.fake_quantize.default: _fake_quantize,
         ops.fake_quantize_scaled.default: _fake_quantize_scaled,
+        ops.fp8_scale.default: _fp8_scale,
+        ops.fp8_dequantize.default: _fp8_dequantize,
+        ops.fp8_fake_quantize.default: _fp8_fake_quantize,
     }

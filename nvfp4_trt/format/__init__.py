@@ -21,6 +21,7 @@ from nvfp4_trt.format.constants import (
     SMALLEST_SCALE,
     TWO_LEVEL_MAX,
 )
+from nvfp4_trt.format.fp8 import fp8_dequantize, fp8_quantize, fp8_scale, fp8_scale_from_amax
 from nvfp4_trt.format.rules import (
     COMPRESSED_TENSORS,
     MODELOPT,
@@ -48,6 +49,10 @@ __all__ = [
     "Arithmetic",
     "ScaleRule",
     "dequantize",
+    "fp8_dequantize",
+    "fp8_quantize",
+    "fp8_scale",
+    "fp8_scale_from_amax",
     "pack_codes",
     "pack_weight",
     "per_tensor_scale",

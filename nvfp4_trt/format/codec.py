@@ -47,12 +47,12 @@ def per_tensor_scale(x: torch.Tensor, rule: ScaleRule = SPEC) -> torch.Tensor:
     NaN counts as 0, so that it spoils its own block only; infinity counts as the largest fp32. A scale
     below 2^-117 (also of an all-zero tensor) becomes 1.0: see `SMALLEST_SCALE` for why.
     """
-    return scale_from_amax(_magnitudes(x).amax(), rule)[0]
+    return scale_from_amax(finite_magnitude(x).amax(), rule)[0]
 
 
 def per_token_scale(x: torch.Tensor, rule: ScaleRule = SPEC) -> torch.Tensor:
     """Return one scale for each row of `x[..., K]`, fp32 `[..., 1]`: as `per_tensor_scale`, row by row."""
-    return scale_from_amax(_magnitudes(x).amax(dim=-1, keepdim=True), rule)[0]
+    return scale_from_amax(finite_magnitude(x).amax(dim=-1, keepdim=True), rule)[0]
 
 
 def quantize(
@@ -113,7 +113,7 @@ def pack_weight(weight: torch.Tensor, rule: ScaleRule = SPEC) -> tuple[torch.Ten
         if amax.numel() and float(amax.amax()) < math.inf:  # False for NaN
             scale, inverse = scale_from_amax(amax.amax(), rule)
             return *cpu.quantize_finite(weight, amax, scale, inverse, rule), scale
-    scale, inverse = scale_from_amax(_magnitudes(weight).amax(), rule)
+    scale, inverse = scale_from_amax(finite_magnitude(weight).amax(), rule)
     return *_quantize(weight, scale, inverse, rule), scale
 
 
@@ -177,7 +177,7 @@ def _dequantize(
     return blocks.flatten(-2).to(dtype)
 
 
-def _magnitudes(x: torch.Tensor) -> torch.Tensor:
+def finite_magnitude(x: torch.Tensor) -> torch.Tensor:
     """Return what a scale over several blocks is taken over: fp32 magnitudes, finite."""
     if cpu.eager_on_cpu(x) and x.numel() % BLOCK == 0 and x.shape[-1] % BLOCK == 0:
         amax = cpu.block_amax(x)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from nvfp4_trt.mixing.result import Sensitivity
 
 SUFFIXES = (".yaml", ".yml")
-_PATTERNS = ("only", "exclude")
+_KEPT_IN = {"fp8": "FP8", "model": "the model's dtype"}
+_PATTERNS = ("only", "exclude", "fp8")
 """Keys whose value is a list of layers, each of which gets a line."""
 
 
@@ -53,7 +54,7 @@ def recipe_text(result: Sensitivity) -> str:
     unit = "" if result.method == "exact" else ", estimated"
     lines = [
         f"# Found for the budget {found.budget}: it comes to {found.value:.6g} on {result.batches} batches, with",
-        f"# {len(found.kept)} of {len(result.layers)} layers kept in higher precision. With none kept, the",
+        f"# {len(found.kept)} of {len(result.layers)} layers kept in {_KEPT_IN[found.keep]}. With none kept, the",
         f"# SQNR of the output is {result.sqnr_db:.2f} dB.",
         f"# Beside a kept layer: the SQNR with that layer alone quantized{unit}.",
     ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "exact", "estimate"]
 METHODS: tuple[Method, ...] = get_args(Method)
-Keep = Literal["model"]
+Keep = Literal["fp8", "model"]
 KEEP: tuple[Keep, ...] = get_args(Keep)
 
 MOST_EXACT = 64
@@ -43,7 +43,7 @@ def measure_sensitivity(
     *,
     method: Method = "auto",
     budget: Budget | None = None,
-    keep: Keep = "model",
+    keep: Keep = "fp8",
     progress: Progress | None = None,
 ) -> Sensitivity:
     """Find what quantizing each layer does to the output and, for a budget, which layers to keep.
@@ -55,7 +55,7 @@ def measure_sensitivity(
         method: `exact` runs the model once for each layer; `estimate` takes derivatives; `auto` is exact up to
             `MOST_EXACT` layers.
         budget: what a recipe has to come to.
-        keep: what layers are kept in.
+        keep: what layers are kept in: `fp8`, or the `model`'s own dtype.
         progress: called with a line of text that says how far it is.
 
     Raises:
@@ -70,12 +70,20 @@ def measure_sensitivity(
             progress(f"{what}, {time.monotonic() - start:.0f} s")
 
     said("quantizing every layer")
-    model = Switchable(module, recipe, lambda root, names: input_amaxes(root, names, batches, recipe))
+    amaxes: dict[str, float] = {}
+
+    def calibrate(root: nn.Module, names: Sequence[str]) -> Mapping[str, float]:
+        """Calibrate once: the maxima of the float model are those of every form."""
+        if not amaxes:
+            amaxes.update(input_amaxes(root, names, batches, recipe))
+        return amaxes
+
+    model = Switchable(module, recipe, calibrate, fp8=budget is not None and keep == "fp8")
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated
     found = run(model, reference, lambda done, total: said(f"layers: {chosen} {done} of {total}"))
-    together = reference.sqnr_db(model.arrange(dict.fromkeys(model.names, "nvfp4")))
+    together = reference.sqnr_db(model.arrange(model.all_in("nvfp4")))
     layers = _sorted(model, found)
     kept = None
     if budget is not None:
@@ -135,8 +143,8 @@ class _Mixer:
     def _value_keeping(self, kept: Sequence[str]) -> float:
         self._tried += 1
         self._said(f"mixtures tried: {self._tried}")
-        forms: dict[str, Form] = {name: "nvfp4" for name in self._model.names if name not in kept}
-        return self._value(self._model.arrange(forms))
+        forms: dict[str, Form] = {name: self._keep if name in kept else "nvfp4" for name in self._model.names}
+        return self._value(self._model.arrange(forms | self._model.fixed))
 
     def _quantized(self, kept: Sequence[str]) -> tuple[Recipe, float]:
         self._tried += 1
@@ -152,4 +160,6 @@ class _Mixer:
 
     def _keeping(self, kept: Sequence[str]) -> Recipe:
         named = tuple(name for name in self._model.names if name in kept)
+        if self._keep == "fp8":
+            return self._recipe.model_copy(update={"fp8": (*self._recipe.fp8, *named)})
         return self._recipe.model_copy(update={"exclude": (*self._recipe.exclude, *named)})

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.recipe import Recipe
 
-    Form = Literal["model", "nvfp4"]
-    """What a layer is in: the model's own dtype, or FP4."""
+    Form = Literal["model", "nvfp4", "fp8"]
+    """What a layer is in; `model` is the model's own dtype."""
 
 
 class Switchable:
@@ -26,20 +26,34 @@ class Switchable:
 
     Args:
         module: the model, which stays as it was.
-        recipe: what to select and how to quantize it.
+        recipe: what to select and how to quantize it. Layers that it makes FP8 are FP8 wherever any layer of a
+            mixture is quantized.
         calibrate: as for `quantize_module`.
+        fp8: whether FP8 is among the forms of its NVFP4 layers.
 
     Raises:
         Nvfp4Error: see `quantize_module`.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, calibrate: Calibrator) -> None:
+    def __init__(self, module: nn.Module, recipe: Recipe, calibrate: Calibrator, *, fp8: bool = False) -> None:
         self.module = open_attention(copy.deepcopy(module))
-        self.layers: tuple[Layer, ...] = tuple(each for each in select(self.module, recipe) if each.quantized)
+        selected = [each for each in select(self.module, recipe) if each.quantized]
+        self.layers: tuple[Layer, ...] = tuple(each for each in selected if each.is_fp4)
+        """Those that the recipe makes NVFP4."""
         self.names = tuple(layer.name for layer in self.layers)
+        self.fixed: dict[str, Form] = {layer.name: "fp8" for layer in selected if layer.is_fp8}
+        """The layers that the recipe makes FP8."""
         self._places: dict[str, list[dict[Form, nn.Module]]] = {}
-        self._now: dict[str, Form] = dict.fromkeys(self.names, "model")
-        self._make("nvfp4", recipe, calibrate)
+        self._now: dict[str, Form] = dict.fromkeys([layer.name for layer in selected], "model")
+        self._make(self.all_in("nvfp4"), recipe, calibrate)
+        if fp8:
+            every = recipe.model_copy(update={"fp8": tuple(self._now)})
+            self._make(self.all_in("fp8"), every, calibrate)
+
+    def all_in(self, form: Form) -> dict[str, Form]:
+        """Return the mixture in which every layer that is free to be is in one form."""
+        free: dict[str, Form] = dict.fromkeys(self.names, form)
+        return free | self.fixed
 
     def form(self, name: str, form: Form) -> nn.Module:
         """Return a layer in one of its forms."""
@@ -51,27 +65,30 @@ class Switchable:
             wanted = forms.get(name, "model")
             if wanted != now:
                 for place in self._places[name]:
-                    self.module = put(self.module, place[now], place[wanted])
+                    old, new = (place.get(form, place["model"]) for form in (now, wanted))
+                    self.module = put(self.module, old, new)
                 self._now[name] = wanted
         return self.module
 
-    def _make(self, form: Form, recipe: Recipe, calibrate: Calibrator) -> None:
+    def _make(self, forms: Mapping[str, Form], recipe: Recipe, calibrate: Calibrator) -> None:
         """Quantize all layers in place, keep what they became, and take them back."""
         before = dict(self.module.named_modules())
         quantized = quantize_module(self.module, recipe, calibrate=calibrate, inplace=True)
         after = dict(quantized.module.named_modules())
         self.module = quantized.module
         tied = [layer.name for layer in quantized.layers if layer.quantized and layer.name not in self._now]
-        for name in self.names:
+        for name, form in forms.items():
             places = [name, *_reading(after, tied, name)]
-            self._places.setdefault(name, [{"model": before[place]} for place in places])
-            for place, held in zip(places, self._places[name], strict=True):
-                held[form] = after[place]
+            held = self._places.setdefault(name, [])
+            # A form in which fewer modules change than in another leaves the rest as they were.
+            held += [{"model": before[place]} for place in places[len(held) :]]
+            for place, kinds in zip(places, held, strict=False):
+                kinds[form] = after[place]
             self._now[name] = form
         self.arrange({})
 
 
 def _reading(modules: Mapping[str, nn.Module], tied: Collection[str], name: str) -> list[str]:
-    """Return those embeddings that look their rows up in a layer's weight."""
-    weight = modules[name].weight_packed
+    """Return those embeddings that look their rows up in a layer's packed weight."""
+    weight = getattr(modules[name], "weight_packed", None)
     return [each for each in tied if modules[each].weight_packed is weight]

@@ -14,6 +14,7 @@ from nvfp4_trt.passes.flatten_rows import FlattenRows
 from nvfp4_trt.passes.fold_constants import FoldConstants
 from nvfp4_trt.passes.forms import FORMS, PLAIN, Form
 from nvfp4_trt.passes.fp4_weights import Fp4Weights
+from nvfp4_trt.passes.fp8_quantizers import Fp8Quantizers
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
@@ -45,6 +46,7 @@ PIPELINE: tuple[type[LoweringPass], ...] = (
     MergeLinears,
     FlattenRows,
     OuterScale,
+    Fp8Quantizers,
     Fp4Weights,
     TensorRTQuantizers,
     InlineScales,
@@ -68,6 +70,7 @@ PLUGIN_PIPELINE: tuple[type[LoweringPass], ...] = (
     MergeLinears,
     FlattenRows,
     OuterScale,
+    Fp8Quantizers,
     Fp4Weights,
     TensorRTQuantizers,
     InlineScales,
@@ -84,7 +87,7 @@ class Lowering:
     """Pass name → how many places it changed."""
     gemms: dict[str, tuple[str, ...]]
     """GEMM node name → the layers that it computes, in the order of its output's columns, for every GEMM with an
-    NVFP4 weight that TensorRT builds."""
+    NVFP4 or FP8 weight that TensorRT builds."""
     scales: dict[str, str]
     """Layer → name of the node that computes its activation's scale at run time."""
     plugin_gemms: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ class FlattenRows(LoweringPass):
 
     TensorRT's quantizer refuses rank 1 and rank 4 and above, and flattened rows cost no more kernels than
     rank 3 does. A site is left alone where the dequantized activation is a graph output, or has a use beside
-    GEMMs with NVFP4 weights.
+    GEMMs with NVFP4 or FP8 weights.
 
     Needs: `SingleLevel`, `GemmToMatMul` and `KnownK` have run. After: quantizers that it changed see rank 2.
     Meaning: unchanged (a row is a row; the per-tensor scale is taken over the same elements).

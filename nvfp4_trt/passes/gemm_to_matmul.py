@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GemmToMatMul(LoweringPass):
-    """Splits each Gemm on an NVFP4 weight into Transpose, MatMul and Add.
+    """Splits each Gemm on an NVFP4 or FP8 weight into Transpose, MatMul and Add.
 
     Needs: `alpha = beta = 1` and `transA = 0`, as torch's exporter writes `nn.Linear`; others are left.
     After: the GEMM of every site it changed is a MatMul. Meaning: unchanged.

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, constant, replace_uses, scalar
+from nvfp4_trt.passes.graph import Builder, array_of, constant, replace_uses, scalar
 from nvfp4_trt.portable import find_sites, is_ours
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ SHIFT = 2.0**-11
 """The constant scale: |x / s| reaches 2688, and SHIFT brings that to 1.3125, so that a GEMM that writes fp16
 does not overflow. A power of two, so codes and block scales are those of the scale 1."""
 
+FP8_SHIFT = 2.0**-9
+"""The same for FP8: |x / s| reaches 448, and this brings that to 0.875."""
+
+_SHIFTS = {"Quantize": ("shift", SHIFT), "Fp8Quantize": ("fp8_shift", FP8_SHIFT)}
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -33,13 +37,15 @@ class OuterScale(LoweringPass):
     between them, TensorRT may move a Split behind a GEMM into its weight, and the GEMM is no longer FP4.
 
     Needs: `SingleLevel` and `GemmToMatMul` have run.
-    After: the scale of every `nvfp4.Quantize` is a constant; of every one with a run-time scale, `SHIFT`.
+    After: the scale of every `nvfp4.Quantize` is a constant; of every one with a run-time scale, `SHIFT`. The same
+    of `nvfp4.Fp8Quantize`, with `FP8_SHIFT`.
     Meaning: unchanged but for the order of rounding. The multiplication comes after the sum. Of constant scales,
     codes and block scales are the format's. With a run-time scale, `x / s` is rounded once where the format
     computes `x · ((1/s)/s_b)`, so a code or block scale within 2⁻²² (relative) of a tie may take its neighbour.
     With 16-bit activations, that `x / s` is rounded to fp16 (2⁻¹² relative) and s, for the multiplication, to the
     activation's dtype (2⁻¹² for fp16, 2⁻⁹ for bf16), while the factors e2m1 · s_b are exact there, which the
-    portable form's `e2m1 · s_b · s` are not.
+    portable form's `e2m1 · s_b · s` are not. FP8 codes are the portable form's:
+    QuantizeLinear takes fp32, and `x / s` is divided by nothing else.
     """
 
     name = "outer-scale"
@@ -47,7 +53,7 @@ class OuterScale(LoweringPass):
     def run(self, model: ir.Model) -> int:
         """See `LoweringPass.run`."""
         gemms = {site.gemm: site.layer for site in find_sites(model.graph)}
-        found = [node for node in model.graph if is_ours(node, {"Quantize"}) and _concerns(node)]
+        found = [node for node in model.graph if is_ours(node, set(_SHIFTS)) and _concerns(node)]
         for quantize in found:
             _rewrite(model.graph, quantize, gemms)
         return len(found)
@@ -65,18 +71,20 @@ def _rewrite(graph: ir.Graph, quantize: ir.Node, gemms: Mapping[ir.Node, str]) -
     if x is None or scale is None or x.dtype is None:
         raise ValueError(f"{quantize.name} has no typed input")
     prefix = quantize.name or "quantize"
-    shift = scalar(graph, SHIFT, label="shift")
+    label, number = _SHIFTS[quantize.op_type]
+    shift = scalar(graph, number, label=label)
     build = Builder(graph, prefix, before=quantize)
     unit = _unit(graph, build, scale, shift)
     factor = build.cast(unit, x.dtype, "factor")
     if scale.const_value is None:
         wide = build.cast(x, ir.DataType.FLOAT, "x_fp32")
         shifted = build.node("Div", [wide, unit], "x_shifted_fp32", like=wide).outputs[0]
-        narrow = ir.DataType.FLOAT16 if x.dtype in _HALF else ir.DataType.FLOAT
+        halved = x.dtype in _HALF and quantize.op_type == "Quantize"  # TensorRT's quantizer takes 16 bits then
+        narrow = ir.DataType.FLOAT16 if halved else ir.DataType.FLOAT
         quantize.replace_input_with(0, build.cast(shifted, narrow, "x_shifted"))
         quantize.replace_input_with(1, shift)
     for activation in {user for user, _ in quantize.outputs[0].uses()}:
-        activation.replace_input_with(2, shift)
+        activation.replace_input_with(len(activation.inputs) - 1, shift)
         users = {user for user, _ in activation.outputs[0].uses()}
         fed = [user for user in users if user in gemms]
         if len(fed) < len(users) or activation.outputs[0].is_graph_output():
@@ -86,9 +94,9 @@ def _rewrite(graph: ir.Graph, quantize: ir.Node, gemms: Mapping[ir.Node, str]) -
 
 
 def _unit(graph: ir.Graph, build: Builder, scale: ir.Value, shift: ir.Value) -> ir.Value:
-    """Return scale / SHIFT, which is exact: a constant where the scale is."""
+    """Return scale / shift, which is exact: a constant where the scale is."""
     if scale.const_value is not None:
-        array = scale.const_value.numpy().astype(np.float32) / np.float32(SHIFT)
+        array = scale.const_value.numpy().astype(np.float32) / array_of(shift).astype(np.float32)
         return constant(graph, f"{build.prefix}/unit", array)
     return build.node("Div", [scale, shift], "unit", like=scale).outputs[0]
 

@@ -18,7 +18,7 @@ from nvfp4_trt.passes.plugin_nodes import (
     insert_quantizer,
     set_layers,
 )
-from nvfp4_trt.portable import find_sites, swizzle_bytes
+from nvfp4_trt.portable import find_sites, is_ours, swizzle_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,9 @@ def _inputs(node: ir.Node | None) -> Sequence[ir.Value | None]:
 def _fits(site: Site) -> bool:
     """Return whether the plugin takes a linear."""
     out, packed = site.gemm.outputs[0], site.weight.inputs[0]
-    if site.gemm.op_type != "MatMul" or packed is None or packed.shape is None or len(packed.shape) != 2:  # noqa: PLR2004
+    if site.gemm.op_type != "MatMul" or is_ours(site.weight, {"Fp8Dequantize"}):
+        return False
+    if packed is None or packed.shape is None or len(packed.shape) != 2:  # noqa: PLR2004
         return False
     n, half = packed.shape
     if not isinstance(n, int) or not isinstance(half, int):

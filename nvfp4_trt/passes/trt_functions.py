@@ -14,7 +14,7 @@ TRT_DOMAIN = "trt"
 TRT_QUANTIZE = "TRT_FP4DynamicQuantize"
 
 # Operators that TensorRT fuses with the norm or activation in front: a Where instead of the Clip costs a
-# kernel for each quantizer. The lower bound is 2^-117 times 2688 (the portable form has the scale 1 below it;
+# kernel for each quantizer. The lower bound is 2^-117 times the span (the portable form has the scale 1 below it;
 # either way all codes but those of such denormal rows are zero). NaN is not told apart here: it reaches the
 # whole row (per token) or tensor, where the portable form keeps it to its block of 16. A maximum is exact in any
 # dtype, so it is taken in the activation's: of a Cast in front of it, TensorRT would keep the fp32 tensor for the
@@ -23,10 +23,10 @@ _SCALE = """
   magnitude = Abs(x)
   {reduce}
   wide = Cast<to = 1>(peak)
-  least = Constant<value_float = 1.6177811532852248e-32>()
+  least = Constant<value_float = {least}>()
   most = Constant<value_float = 3.4028234663852886e38>()
   amax = Clip(wide, least, most)
-  span = Constant<value_float = 2688.0>()
+  span = Constant<value_float = {span}>()
   scale = Div(amax, span)
 """
 _PER_ROW = """last = Constant<value_ints = [-1]>()
@@ -37,17 +37,26 @@ _PER_TENSOR = """last = Constant<value_ints = [-1]>()
   peak = ReduceMax<keepdims = 0>(rows)"""
 _HEAD = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
 
+_NVFP4_SPAN, _FP8_SPAN = 2688.0, 448.0
+"""The largest magnitude that a scale of 1 reaches."""
+_LEAST = 2.0**-117
+
 _ZERO: dict[int, float] = {onnx.AttributeProto.FLOAT: 0.0, onnx.AttributeProto.INT: 0}
 
 
 @cache
 def scale_functions() -> dict[str, onnx.FunctionProto]:
     """Return the bodies that the run-time scales have inside TensorRT, by operator name."""
-    bodies = {"PerTokenScale": _PER_ROW, "PerTensorScale": _PER_TENSOR}
-    functions = {
-        name: onnx.parser.parse_function(f"{_HEAD} {name} (x) => (scale) {{{_SCALE.format(reduce=reduce)}}}")
-        for name, reduce in bodies.items()
+    bodies = {
+        "PerTokenScale": (_PER_ROW, _NVFP4_SPAN),
+        "PerTensorScale": (_PER_TENSOR, _NVFP4_SPAN),
+        "Fp8TokenScale": (_PER_ROW, _FP8_SPAN),
+        "Fp8TensorScale": (_PER_TENSOR, _FP8_SPAN),
     }
+    functions = {}
+    for name, (reduce, span) in bodies.items():
+        body = _SCALE.format(reduce=reduce, span=span, least=_LEAST * span)
+        functions[name] = onnx.parser.parse_function(f"{_HEAD} {name} (x) => (scale) {{{body}}}")
     for function in functions.values():
         for node in function.node:
             node.name = f"{function.name}/{node.output[0]}"

@@ -12,6 +12,10 @@ none that touch FLOAT4E2M1, so codes travel as packed uint8). Operators of domai
 | QuantizeSingleLevel(*rule*) | x `[..., K]` | packed, block_scale |
 | Dequantize(dtype) | packed, block_scale, scale | values `[..., K]` of `dtype` |
 | DequantizeSingleLevel(dtype) | packed, block_scale | values `[..., K]` of `dtype` |
+| Fp8TensorScale | x `[...]` | scale fp32 `[]` |
+| Fp8TokenScale | x `[..., K]` | scale fp32 `[..., 1]` |
+| Fp8Quantize | x `[..., K]`, scale `[]` or `[..., 1]` | codes e4m3 `[..., K]` |
+| Fp8Dequantize(dtype) | codes, scale `[]`, `[..., 1]` or, of a weight, `[N, 1]` | values `[..., K]` of `dtype` |
 
 *rule* is a `format.ScaleRule` as attributes, each 0 by default, which is the rule `spec`: floats `floor`,
 `zero_amax_scale` and `zero_block_scale`; ints `arithmetic` (see `ARITHMETIC`) and `unsigned_zero` (1 where -0.0
@@ -68,6 +72,44 @@ _SCALE = """
   scale_second = Div(one, inverse_first)
   scale = Where(is_global, scale_second, scale_first)
 """
+
+_PEAK = {
+    "Tensor": "amax = ReduceMax<keepdims = 0>(magnitude)",
+    "Token": "last = Constant<value_ints = [-1]>()\n  amax = ReduceMax<keepdims = 1>(magnitude, last)",
+}
+_FP8_SCALE = """
+  span = Constant<value_float = 448.0>()
+  quotient = Div(amax, span)
+  least = Constant<value_float = 6.018531076210112e-36>()
+  one = Constant<value_float = 1.0>()
+  tiny = Less(quotient, least)
+  scale = Where(tiny, one, quotient)
+"""
+_FP8 = (
+    *(
+        f"""{_HEAD}
+Fp8{kind}Scale (x) => (scale) {{{_CLEAN}
+  magnitude = Abs(clean)
+  {peak}
+{_FP8_SCALE}}}
+"""
+        for kind, peak in _PEAK.items()
+    ),
+    f"""{_HEAD}
+Fp8Quantize (x, scale) => (codes) {{
+  v = Cast<to = 1>(x)
+  quotient = Div(v, scale)
+  codes = Cast<to = 17>(quotient)
+}}
+""",
+    f"""{_HEAD}
+Fp8Dequantize <dtype: int = 1> (codes, scale) => (y) {{
+  v = Cast<to = 1>(codes)
+  value = Mul(v, scale)
+  y = Cast<to: int = @dtype>(value)
+}}
+""",
+)
 
 _PER_TENSOR_SCALE = f"""{_HEAD}
 PerTensorScale <arithmetic: int = 0> (x) => (scale) {{{_CLEAN}
@@ -245,6 +287,7 @@ def portable_functions() -> dict[str, onnx.FunctionProto]:
         _single_level(_QUANTIZE, "Quantize"),
         _DEQUANTIZE,
         _single_level(_DEQUANTIZE, "Dequantize"),
+        *_FP8,
     )
     functions = {function.name: function for function in map(onnx.parser.parse_function, texts)}
     table = helper.make_node("Constant", [], ["table"], value=numpy_helper.from_array(decode_table()))

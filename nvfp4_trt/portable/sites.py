@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.layers import NVFP4
 from nvfp4_trt.portable.functions import DOMAIN
 
 if TYPE_CHECKING:
@@ -15,21 +14,22 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.layers import Layer
 
-_DEQUANTIZERS = {"Dequantize", "DequantizeSingleLevel"}
-_QUANTIZERS = {"Quantize", "QuantizeSingleLevel"}
+_DEQUANTIZERS = {"Dequantize", "DequantizeSingleLevel", "Fp8Dequantize"}
+_QUANTIZERS = {"Quantize", "QuantizeSingleLevel", "Fp8Quantize"}
 PACKED_SUFFIX = ".weight_packed"
+FP8_SUFFIX = ".weight_fp8"
 
 
 @dataclass(frozen=True)
 class Site:
-    """One GEMM with an NVFP4 weight."""
+    """One GEMM with an NVFP4 or FP8 weight."""
 
     layer: str
     """The layer's qualified name in the torch module."""
     gemm: ir.Node
     """MatMul, or Gemm with `transB`."""
     weight: ir.Node
-    """The `nvfp4` node that dequantizes the packed weight."""
+    """The `nvfp4` node that dequantizes the weight."""
     activation: ir.Node | None
     """The `nvfp4` node that dequantizes the activation; None where it is not quantized (weight-only)."""
     quantize: ir.Node | None
@@ -44,7 +44,7 @@ def is_ours(node: ir.Node | None, kinds: set[str] | None = None) -> bool:
 
 
 def find_sites(graph: ir.Graph) -> list[Site]:
-    """Return every GEMM whose second operand is an NVFP4 weight, in graph order."""
+    """Return every GEMM whose second operand is an NVFP4 or FP8 weight, in graph order."""
     return list(_sites(graph))
 
 
@@ -71,7 +71,9 @@ def layer_name(weight: ir.Node) -> str:
     packed = weight.inputs[0]
     name = "" if packed is None else packed.name or ""
     # A model that is itself a linear layer has the name "", and its weight no dot.
-    return weight.metadata_props.get("nvfp4.layer") or name.removesuffix(PACKED_SUFFIX[1:]).removesuffix(".")
+    for suffix in (PACKED_SUFFIX, FP8_SUFFIX):
+        name = name.removesuffix(suffix[1:])
+    return weight.metadata_props.get("nvfp4.layer") or name.removesuffix(".")
 
 
 def _weight_of(value: ir.Value | None) -> ir.Node | None:
@@ -112,7 +114,7 @@ def interruptions(model: ir.Model, layers: Sequence[Layer]) -> dict[str, str]:
                 if weight is None
                 else f"{_first_user(weight)} its dequantized weight"
             )
-        elif layer.precision == NVFP4 and site.activation is None:
+        elif not layer.weight_only and site.activation is None:
             producer = _producer(site.gemm.inputs[0])
             what = "the model's input" if producer is None else f"{producer.op_type} {producer.name!r}"
             found[layer.name] = f"its MatMul reads {what}, not a dequantized activation"

@@ -16,6 +16,7 @@ from nvfp4_trt.errors import (
     NonfiniteCalibrationError,
     NotPreparedError,
     PreparedAlreadyError,
+    RecipeInvalidError,
 )
 from nvfp4_trt.qat.layers import Prepared, prepare_attention, prepare_embedding, prepare_linear
 from nvfp4_trt.quantization import ActivationQuantizer, QuantizedModel, attention, quantize_module
@@ -59,6 +60,7 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
 
     Raises:
         PreparedAlreadyError: it is prepared, or a part of it is.
+        RecipeInvalidError: the recipe makes layers FP8.
         PatternMatchesNothingError, NothingToQuantizeError: see `quantization.select`.
     """
     refuse_prepared(module, "preparing it again would change nothing")
@@ -66,6 +68,12 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
     # those that the layers will have.
     planned = plan(_sharing_copy(module).eval(), recipe, calibrate)
     chosen = {layer.name for layer in planned.layers if layer.quantized}
+    fp8 = [layer.name for layer in planned.layers if layer.is_fp8]
+    if fp8:
+        raise RecipeInvalidError(
+            f"the recipe {recipe.name} makes {fp8[0]} FP8, and only NVFP4 is trained",
+            "leave such layers as they are with `exclude` instead of `fp8`",
+        )
     shared = {identity(weight_nk(planned.root.get_submodule(name))) for name in chosen}
     tied = {
         name: layer

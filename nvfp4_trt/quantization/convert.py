@@ -13,8 +13,9 @@ from nvfp4_trt import format as fmt
 from nvfp4_trt.layers import NVFP4, Layer
 from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization import attention
+from nvfp4_trt.quantization.fp8_modules import Fp8Linear, Fp8Quantizer, Fp8Weight, fp8_weight
 from nvfp4_trt.quantization.modules import ActivationQuantizer, PackedWeight, QuantEmbedding, QuantLinear
-from nvfp4_trt.quantization.packing import every_core, pack
+from nvfp4_trt.quantization.packing import check_finite, every_core, pack
 from nvfp4_trt.quantization.select import select, weight_nk
 from nvfp4_trt.recipe import ActivationScaling, Recipe
 
@@ -39,7 +40,7 @@ _HOOKS = (
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A module whose selected layers are NVFP4, and the table that says which."""
+    """A module whose selected layers are NVFP4 or FP8, and the table that says which."""
 
     module: nn.Module
     recipe: Recipe
@@ -58,7 +59,7 @@ def quantize_module(
     inplace: bool = False,
     spill: Spill | None = None,
 ) -> QuantizedModel:
-    """Replace the layers that `recipe` selects by their NVFP4 forms.
+    """Replace the layers that `recipe` selects by their NVFP4 or FP8 forms.
 
     Args:
         module: any module; its linear layers, `Conv1D`s and attention projections are candidates.
@@ -74,11 +75,13 @@ def quantize_module(
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
     """
     root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate)
-    chosen = tuple(layer.name for layer in layers if layer.quantized)
     with every_core() as pool:
         swap = _Swap(recipe, amaxes, pool, spill)
-        for name in chosen:
-            root = put(root, root.get_submodule(name), swap.linear(name, root.get_submodule(name)))
+        for layer in layers:
+            if layer.quantized:
+                make = swap.fp8_linear if layer.is_fp8 else swap.linear
+                old = root.get_submodule(layer.name)
+                root = put(root, old, make(layer.name, old))
     embeddings = []
     for name, child in list(root.named_modules()):
         tied = swap.tied_embedding(child)
@@ -95,7 +98,7 @@ class Plan(NamedTuple):
     """The module, its attention opened."""
     layers: tuple[Layer, ...]
     amaxes: Mapping[str, float]
-    """amax(|input|) of each layer that will be NVFP4; empty unless the recipe is static."""
+    """amax(|input|) of each layer that will be NVFP4 or FP8; empty unless the recipe is static."""
 
 
 def plan(root: nn.Module, recipe: Recipe, calibrate: Calibrator | None) -> Plan:
@@ -142,6 +145,21 @@ class _Swap:
         made = QuantLinear(self._pack(name, weight), module.bias, self._quantizer(name, weight), weight.dtype)  # type: ignore[arg-type]
         carry_over(module, made)
         return made
+
+    def fp8_linear(self, name: str, module: nn.Module) -> Fp8Linear:
+        weight = weight_nk(module)
+        check_finite(weight, f"{name}.weight")
+        made = fp8_weight(weight)
+        if self.spill is not None:
+            made = Fp8Weight(*self.spill.keep(made))
+        scaling, scale = self.recipe.activations.scaling, None
+        if scaling is ActivationScaling.STATIC:
+            amax = torch.tensor(self.amaxes[name], dtype=torch.float32)
+            scale = fmt.fp8_scale_from_amax(amax).to(weight.device)
+        quantizer = Fp8Quantizer(scaling, scale)
+        layer = Fp8Linear(made, module.bias, quantizer, weight.dtype)  # type: ignore[arg-type]
+        carry_over(module, layer)
+        return layer
 
     def tied_embedding(self, module: nn.Module) -> QuantEmbedding | None:
         if not reads_rows(module):

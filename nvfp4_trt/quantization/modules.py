@@ -34,10 +34,10 @@ class PackedWeight(NamedTuple):
     """fp32 `[]`."""
 
 
-class _KeepsDtypes(nn.Module):
+class KeepsDtypes(nn.Module):
     """A module whose own buffers move between devices, and keep their dtypes under `.half()` and the like."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KeepsDtypes:
         kept = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
@@ -47,7 +47,7 @@ class _KeepsDtypes(nn.Module):
         return self
 
 
-class ActivationQuantizer(_KeepsDtypes):
+class ActivationQuantizer(KeepsDtypes):
     """Quantizes and dequantizes an activation `[..., K]` in the scaling mode of the recipe.
 
     Args:
@@ -87,7 +87,7 @@ class ActivationQuantizer(_KeepsDtypes):
         return str(self.scaling)
 
 
-class _HoldsPackedWeight(_KeepsDtypes):
+class _HoldsPackedWeight(KeepsDtypes):
     weight_packed: Tensor
     weight_block_scale: Tensor
     weight_per_tensor_scale: Tensor
@@ -99,7 +99,7 @@ class _HoldsPackedWeight(_KeepsDtypes):
         self.register_buffer("weight_block_scale", weight.block_scale)
         self.register_buffer("weight_per_tensor_scale", weight.per_tensor_scale)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _KeepsDtypes:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KeepsDtypes:
         super()._apply(fn, recurse)
         # What the weight comes out as follows `.half()` and the like, as an unpacked weight would.
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.weight_packed.device)).dtype

@@ -62,7 +62,7 @@ def pack(weight: Tensor, rule: fmt.ScaleRule, name: str, pool: ThreadPoolExecuto
     """
     weight = weight.detach()
     if not cpu.eager_on_cpu(weight):
-        _check_finite(weight, name)
+        check_finite(weight, name)
         return PackedWeight(*fmt.pack_weight(weight.contiguous(), rule))
     n, k = weight.shape
     packed = _empty(n, k // 2, torch.uint8)
@@ -113,7 +113,7 @@ def pack_into(
     _each(pool, look, chunks)
     largest = amax.amax()
     if not float(largest) < math.inf:  # True for NaN as well
-        _check_finite(values, name)
+        check_finite(values, name)
     scale, inverse = fmt.scale_from_amax(largest, rule)
 
     def quantize(rows: slice) -> None:
@@ -133,7 +133,12 @@ def _empty(n: int, k: int, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(pages, dtype=dtype, count=n * k).view(n, k)
 
 
-def _check_finite(values: Tensor, name: str) -> None:
+def check_finite(values: Tensor, name: str) -> None:
+    """Refuse a weight `[N, K]` that holds NaN or infinity.
+
+    Raises:
+        NonfiniteWeightError: names it, and how many.
+    """
     bad = sum(int((~torch.isfinite(values[rows])).sum()) for rows in _chunks(*values.shape))
     if bad:
         layer = name.removesuffix(".weight")

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from nvfp4_trt.errors import NothingToQuantizeError
 from nvfp4_trt.format import BLOCK
-from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY, Layer
+from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY, Layer
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.quantization import attention
 from nvfp4_trt.recipe import ActivationScaling, Recipe
@@ -44,20 +44,21 @@ def select(module: nn.Module, recipe: Recipe) -> tuple[Layer, ...]:
 
     Raises:
         PatternMatchesNothingError: a pattern of the recipe matches no layer.
-        NothingToQuantizeError: no layer would be FP4.
+        NothingToQuantizeError: no layer would be FP4 or FP8.
     """
     found = _listed(module)
     only = matching(found, recipe.only, option="--only") if recipe.only else set(found)
     excluded = matching(found, recipe.exclude, option="--exclude")
+    fp8 = matching(found, recipe.fp8, option="--fp8")
     weight_only = recipe.activations.scaling is ActivationScaling.NONE
     layers = []
     for name, child in found.items():
-        reason = refusal(child)
+        reason = refusal(child, shape=name not in fp8)
         if reason is None and name not in only:
             reason = "not selected by --only"
         if reason is None and name in excluded:
             reason = "excluded by pattern"
-        precision = (WEIGHT_ONLY if weight_only else NVFP4) if reason is None else _dtype_name(child)
+        precision = _dtype_name(child) if reason is not None else _PRECISIONS[name in fp8, weight_only]
         layers.append(
             Layer(name, type(child).__name__, tuple(_first_parameter(child).shape), precision, reason or "")
         )
@@ -69,8 +70,22 @@ def select(module: nn.Module, recipe: Recipe) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def refusal(module: nn.Module) -> str | None:
-    """Return why a layer cannot be FP4, or None where it can."""
+_PRECISIONS = {
+    (False, False): NVFP4,
+    (False, True): WEIGHT_ONLY,
+    (True, False): FP8,
+    (True, True): FP8_WEIGHT_ONLY,
+}
+"""By whether a layer is to be FP8, and whether activations are left as they are."""
+
+
+def refusal(module: nn.Module, *, shape: bool = True) -> str | None:
+    """Return why a layer cannot be FP4, or None where it can.
+
+    Args:
+        module: of the kinds that `select` lists.
+        shape: whether its shape counts: an FP8 GEMM takes any.
+    """
     if isinstance(module, _CONVOLUTIONS):
         return "convolution: TensorRT has no FP4 convolution"
     if isinstance(module, nn.MultiheadAttention):
@@ -84,7 +99,7 @@ def refusal(module: nn.Module) -> str | None:
     weight = weight_nk(module)
     if weight.dtype not in _QUANTIZABLE_DTYPES:
         return f"its weight is {_dtype_name(module)}"
-    return _shape_refusal(*weight.shape)
+    return _shape_refusal(*weight.shape) if shape else None
 
 
 def _shape_refusal(n: int, k: int) -> str | None:

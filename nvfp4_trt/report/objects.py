@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
+from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY
 
 if TYPE_CHECKING:
     from nvfp4_trt.auditing import LayerAudit
@@ -36,18 +36,23 @@ def export_object(artifact: OnnxArtifact, *, random_inputs: bool) -> dict[str, A
     }
 
 
+_COUNTED = {"fp4": NVFP4, "fp4_weights": WEIGHT_ONLY, "fp8": FP8, "fp8_weights": FP8_WEIGHT_ONLY}
+
+
+def _counts(record: EngineRecord, precision: str) -> dict[str, int]:
+    requested, realized = record.audit.counts(precision)
+    return {"requested": requested, "realized": realized}
+
+
 def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
     """Return what `build engine --json` prints."""
-    requested, realized = record.audit.counts(NVFP4)
-    kept, held = record.audit.counts(WEIGHT_ONLY)
     return {
         "engine": path,
         "record": f"{path}.json",
         "backend": record.backend,
         "version": record.version,
         "targets": list(record.targets),
-        "fp4": {"requested": requested, "realized": realized},
-        "fp4_weights": {"requested": kept, "realized": held},
+        **{key: _counts(record, precision) for key, precision in _COUNTED.items()},
         "kernels": record.audit.kernels,
         "engine_bytes": record.engine_bytes,
         "weight_bytes": record.audit.weight_bytes,

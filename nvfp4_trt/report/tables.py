@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
+from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import RenderableType
 
+    from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.exporting import OnnxArtifact
@@ -82,18 +83,27 @@ def _cost(record: EngineRecord) -> list[tuple[str, str]]:
     return [("a run, modelled", f"{moved:,.1f} MB moved, {time:,.1f} µs on {record.cost['gpu']}")]
 
 
+_GEMMS = {NVFP4: "FP4 GEMMs", FP8: "FP8 GEMMs"}
+_WEIGHTS = {
+    WEIGHT_ONLY: "FP4 weights (GEMMs in higher precision)",
+    FP8_WEIGHT_ONLY: "FP8 weights (GEMMs in higher precision)",
+}
+
+
+def _asked(audit: Audit, titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return, for each precision that was asked for, how many layers have it."""
+    counts = {title: audit.counts(precision) for precision, title in titles.items()}
+    return [(title, f"{realized}/{asked}") for title, (asked, realized) in counts.items() if asked]
+
+
 def engine_summary(record: EngineRecord, path: str) -> list[RenderableType]:
     """Return what `build engine` and `inspect` print of an engine."""
     audit = record.audit
-    requested, realized = audit.counts(NVFP4)
-    kept, held = audit.counts(WEIGHT_ONLY)
-    lines = []
-    if requested:
-        lines.append(("FP4 GEMMs", f"{realized}/{requested}"))
+    lines = [*_asked(audit, _GEMMS)]
+    if lines:
         computed = sum(bool(layer.scale_row) for layer in audit.layers)
         lines.append(("with a run-time scale", f"{computed}"))
-    if kept:
-        lines.append(("FP4 weights (GEMMs in higher precision)", f"{held}/{kept}"))
+    lines += _asked(audit, _WEIGHTS)
     ratio = audit.weight_bytes / audit.floor_bytes if audit.floor_bytes else 0.0
     lines += [
         ("kernels", str(audit.kernels)),

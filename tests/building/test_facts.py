@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_networks import Network, linear, rows_of
+from tiny_networks import Network, fp8_linear, linear, rows_of
 
 import nvfp4_trt
 from nvfp4_trt.errors import ParseFailedError
@@ -83,6 +83,39 @@ def test_layers_on_one_quantizer_share_its_kernels(tmp_path):
     assert {name for row in gemms(rows) for name in row.onnx} >= set(names)
     assert len(swizzles(rows)) == 1
     assert sum("x/quantize" in row.onnx for row in rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("per_channel", "scaling"), [(False, "static"), (True, "static"), (True, "token"), (True, "tensor")]
+)
+def test_fp8_on_both_sides_is_an_fp8_gemm(tmp_path, per_channel, scaling):
+    """A weight's scales for each channel, and a run-time scale outside of the quantizer, keep it one."""
+    rows = rows_of(tmp_path, fp8_linear((2, 8, 64), per_channel=per_channel, scaling=scaling))
+    (gemm,) = gemms(rows)
+    assert gemm.is_fp8_gemm
+    assert gemm.reads_fp8_weight
+    assert not gemm.is_fp4_gemm
+    assert "y" in gemm.onnx
+
+
+def test_a_scale_for_each_token_costs_no_more_kernels_in_fp8_than_scales_for_channels_alone(tmp_path):
+    kernels = [
+        sum(row.is_launch for row in rows_of(tmp_path, fp8_linear(scaling=scaling)))
+        for scaling in ("static", "token")
+    ]
+    assert kernels[1] <= kernels[0]
+
+
+@pytest.mark.parametrize(("k", "n"), [(16, 64), (24, 64), (64, 1), (64, 33)])
+def test_fp8_takes_shapes_that_fp4_does_not(tmp_path, k, n):
+    (gemm,) = gemms(rows_of(tmp_path, fp8_linear((8, k), n)))
+    assert gemm.is_fp8_gemm
+
+
+def test_an_fp8_weight_with_an_unquantized_activation_is_no_fp8_gemm(tmp_path):
+    rows = rows_of(tmp_path, fp8_linear(weight_only=True))
+    assert not any(row.is_fp8_gemm for row in rows)
+    assert any(row.reads_fp8_weight for row in rows)
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])

@@ -55,6 +55,26 @@ class Network:
         wide = self.add("DequantizeLinear", [steps, scale], f"{name}/scales")
         return self.add("DequantizeLinear", [codes, wide], f"{name}/dequantized", axis=-1, block_size=16)
 
+    def fp8_weight(self, n, k, name="w", *, per_channel=True):
+        """Add random e4m3 codes `[n, k]`; return the dequantized weight."""
+        codes = np.random.default_rng(0).integers(0, 0x7E, n * k, dtype=np.uint8).tobytes()
+        self.constants.append(helper.make_tensor(name, _E4M3, [n, k], codes, raw=True))
+        steps = np.full(n, 0.01, np.float32) if per_channel else np.float32(0.01)
+        axis = {"axis": 0} if per_channel else {}
+        return self.add("DequantizeLinear", [name, self.constant(f"{name}.scale", steps)], f"{name}/dq", **axis)
+
+    def fp8(self, x, scale, name="x"):
+        """Add a quantizer to e4m3 with a constant scale; return the dequantized activation."""
+        self.constants.append(helper.make_tensor(f"{name}.zero", _E4M3, [], bytes(1), raw=True))
+        codes = self.add("QuantizeLinear", [x, scale, f"{name}.zero"], f"{name}/codes")
+        return self.add("DequantizeLinear", [codes, scale], f"{name}/dequantized")
+
+    def over_448(self, x, *, per_token):
+        """Add amax(|x|) / 448, of rows or of everything."""
+        axes = [self.constant("last", np.array([-1], np.int64))] if per_token else []
+        amax = self.add("ReduceMax", [self.add("Abs", [x], "magnitude"), *axes], "amax", keepdims=int(per_token))
+        return self.add("Div", [amax, self.constant("span", np.float32(448))], "over_448")
+
     def matmul(self, x, weight, name):
         return self.add("MatMul", [x, self.add("Transpose", [weight], f"{name}/t", perm=[1, 0])], name)
 
@@ -83,6 +103,20 @@ def linear(shape=(8, 64), n=64, *, before_weight=None, before_activation=None, r
     if before_weight:
         weight = net.add(before_weight, [weight, zero], "between")
     return net.model(shape, [net.matmul(x, weight, "y")])
+
+
+def fp8_linear(shape=(8, 64), n=64, *, per_channel=True, scaling="static", weight_only=False):
+    """Return one linear layer in FP8; a run-time scale divides in front, and multiplies after."""
+    net = Network()
+    x, one = "x", net.constant("one", np.float32(1))
+    if scaling != "static":
+        amax = net.over_448("x", per_token=scaling == "token")
+        x = net.add("Div", ["x", amax], "divided")
+    quantized = x if weight_only else net.fp8(x, one)
+    y = net.matmul(quantized, net.fp8_weight(n, shape[-1], per_channel=per_channel), "y")
+    if scaling != "static":
+        y = net.add("Mul", [y, amax], "multiplied")
+    return net.model(shape, [y])
 
 
 def make_spec(folder, model, profile=None):

@@ -8,7 +8,19 @@ NET = ("w.pt", "--model", "cli_models:Net", "--inputs", "x.npz")
 
 
 def test_as_json(run, out):
-    ran = run("sensitivity", *NET, "--budget", "sqnr=17", "-o", out / "r.yaml", "--plot", out / "p.svg", "--json")
+    ran = run(
+        "sensitivity",
+        *NET,
+        "--budget",
+        "sqnr=17",
+        "--keep",
+        "model",
+        "-o",
+        out / "r.yaml",
+        "--plot",
+        out / "p.svg",
+        "--json",
+    )
     assert ran.status == 0, ran.out
     told = ran.json
     assert {layer["name"] for layer in told["layers"]} == {"up", "odd", "down"}
@@ -32,7 +44,7 @@ def test_for_people(run, out):
 @pytest.mark.parametrize(
     ("arguments", "status", "code", "said"),
     [
-        (("--budget", "sqnr=99"), 1, "budget-unmet", "with all 2 layers that may be kept"),
+        (("--budget", "sqnr=99", "--keep", "fp8"), 1, "budget-unmet", "with all 2 layers that may be kept"),
         (("--budget", "sqnr=9", "-o", "{out}/r.txt"), 2, "option-syntax", "no .yaml file"),
         (("-o", "{out}/r.yaml"), 2, "option-syntax", "without a budget"),
         (("--budget", "18"), 2, "option-syntax", "--budget '18'"),

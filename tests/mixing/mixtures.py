@@ -6,11 +6,11 @@ from torch import nn
 
 
 def encoder(layers=2):
-    """Return a small encoder and four batches for it."""
+    """Return a small encoder and two batches for it."""
     torch.manual_seed(1)
     layer = nn.TransformerEncoderLayer(64, 4, dim_feedforward=128, batch_first=True, activation="gelu")
     model = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False).eval()
-    return model, [{"src": torch.randn(2, 8, 64)} for _ in range(4)]
+    return model, [{"src": torch.randn(2, 8, 64)} for _ in range(2)]
 
 
 def tied():

@@ -18,7 +18,7 @@ def uncalibrated(root, names):
 def test_a_mixture_is_what_the_same_recipe_quantizes_bit_for_bit(make):
     module, (batch, *_) = make()
     recipe = RECIPES["w4a4-dynamic-token"]
-    model = Switchable(module, recipe, uncalibrated)
+    model = Switchable(module, recipe, uncalibrated, fp8=True)
     with torch.no_grad():
         before = open_attention(copy.deepcopy(module))(**batch)
         assert torch.equal(model.module(**batch), before)
@@ -27,6 +27,10 @@ def test_a_mixture_is_what_the_same_recipe_quantizes_bit_for_bit(make):
             alone = quantize_module(module, recipe.model_copy(update={"only": names}))
             assert torch.equal(mixed, alone(**batch))
             assert not torch.equal(mixed, before)
+        for fp8 in (model.names[1::2], model.names[-1:]):
+            forms = dict.fromkeys(model.names, "nvfp4") | dict.fromkeys(fp8, "fp8")
+            both = quantize_module(module, recipe.model_copy(update={"fp8": fp8}))
+            assert torch.equal(model.arrange(forms)(**batch), both(**batch))
         assert torch.equal(model.arrange({})(**batch), before)
         assert torch.allclose(module(**batch), before, atol=1e-5)
 
