@@ -1,6 +1,7 @@
 """What each observer of static scales costs in signal: the sentence encoder, held-out sentences.
 
     python benchmarks/observers.py
+    python benchmarks/observers.py --sentences 1    # calibrated on too little
 
 Scales are calibrated on the sample's CALIBRATION sentences and measured on its TEST sentences: SQNR of the last
 hidden state against the float model, padding left out. Two columns: activations alone quantized, and weights too.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -22,6 +24,10 @@ from nvfp4_trt.quantization import ActivationQuantizer, QuantLinear
 from nvfp4_trt.recipe import Activations, ObserverName, Recipe
 from nvfp4_trt.report import table
 from samples.minilm import inputs
+from samples.minilm.sentences import CALIBRATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DYNAMIC = ("dynamic-token", "dynamic", "single-level")
 
@@ -60,9 +66,19 @@ def sqnr_db(expected: Tensor, got: Tensor) -> float:
     return float(10 * torch.log10(signal / noise))
 
 
-def measure(scaling: str, observer: ObserverName | None, plain: nn.Module, expected: Tensor) -> dict[str, object]:
+def calibration(sentences: int) -> Iterator[dict[str, Tensor]]:
+    """Yield the sample's calibration batches, up to that many sentences."""
+    for batch in inputs.calibration():
+        if sentences > 0:
+            yield {name: tensor[:sentences] for name, tensor in batch.items()}
+        sentences -= len(batch["input_ids"])
+
+
+def measure(
+    scaling: str, observer: ObserverName | None, sentences: int, plain: nn.Module, expected: Tensor
+) -> dict[str, object]:
     activations = Activations.model_validate({"scaling": scaling, "observer": observer})
-    quantized = quantize(plain, Recipe(activations=activations), inputs=inputs.calibration()).module
+    quantized = quantize(plain, Recipe(activations=activations), inputs=calibration(sentences)).module
     return {
         "activations": scaling if observer is None else f"static, {observer}",
         "activations_db": sqnr_db(expected, activations_alone(quantized, plain)),
@@ -73,11 +89,12 @@ def measure(scaling: str, observer: ObserverName | None, plain: nn.Module, expec
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--sentences", type=int, default=len(CALIBRATION), help="how many to calibrate on")
     options = parser.parse_args()
     plain = load_model(inputs.model_folder()).module
     expected = outputs(plain)
-    rows = [measure(scaling, None, plain, expected) for scaling in DYNAMIC]
-    rows += [measure("static", observer, plain, expected) for observer in ObserverName]
+    rows = [measure(scaling, None, options.sentences, plain, expected) for scaling in DYNAMIC]
+    rows += [measure("static", observer, options.sentences, plain, expected) for observer in ObserverName]
     if options.json:
         print(json.dumps(rows))
         return
