@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.calibration import Calibration
+    from nvfp4_trt.checking import Checked, check
     from nvfp4_trt.checkpoints import Converted, Saved
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.doctor import Diagnosis, diagnose
@@ -46,6 +47,7 @@ _HOMES = {
     "build_plugin": "nvfp4_trt.api",
     "calibrate": "nvfp4_trt.api",
     "compare": "nvfp4_trt.api",
+    "check": "nvfp4_trt.checking",
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
     "sensitivity": "nvfp4_trt.api",
@@ -54,6 +56,7 @@ _HOMES = {
     "qat_state": "nvfp4_trt.qat",
     "save": "nvfp4_trt.api",
     "Audit": "nvfp4_trt.auditing",
+    "Checked": "nvfp4_trt.checking",
     "Calibration": "nvfp4_trt.calibration",
     "Comparison": "nvfp4_trt.comparison",
     "Converted": "nvfp4_trt.checkpoints",
@@ -76,6 +79,7 @@ __all__ = [
     "RECIPES",
     "Audit",
     "Calibration",
+    "Checked",
     "Comparison",
     "Converted",
     "Diagnosis",
@@ -94,6 +98,7 @@ __all__ = [
     "build_buckets",
     "build_plugin",
     "calibrate",
+    "check",
     "compare",
     "convert",
     "convert_qat",

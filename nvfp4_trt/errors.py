@@ -269,6 +269,19 @@ class ExportFailedError(Nvfp4Error):
     code = "export-failed"
 
 
+class OnnxInvalidError(Nvfp4Error):
+    """An ONNX file's graph makes no sense: cyclic, not sorted, or reading what nothing makes."""
+
+    code = "onnx-invalid"
+
+
+class NotFp4Error(Nvfp4Error):
+    """A layer that `check --require` names would not be FP4."""
+
+    code = "not-fp4"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
 class NotOurOnnxError(Nvfp4Error):
     """An ONNX file carries no nodes of the domain `nvfp4`, or of a version that is not known."""
 

@@ -9,6 +9,9 @@ WEIGHT_ONLY = "nvfp4-weight-only"
 FP8 = "fp8"
 FP8_WEIGHT_ONLY = "fp8-weight-only"
 
+MIN_K = 32
+"""TensorRT builds a GEMM with K = 16 in half precision without a word; from 32 in steps of 16 it is FP4."""
+
 
 @dataclass(frozen=True)
 class Layer:

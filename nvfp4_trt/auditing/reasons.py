@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nvfp4_trt.layers import MIN_K
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nvfp4_trt.auditing.record import Row
     from nvfp4_trt.layers import Layer
-
-_MIN_K = 32
 
 
 def known_reason(layer: Layer, rows: Sequence[Row], between: str | None, *, unproven: str = "") -> str:
@@ -25,8 +25,8 @@ def known_reason(layer: Layer, rows: Sequence[Row], between: str | None, *, unpr
     n, k = layer.shape
     if between:
         return f"{between}; TensorRT dequantizes the weight to higher precision at every run"
-    if layer.is_fp4 and k < _MIN_K:
-        return f"K = {k} < {_MIN_K}: TensorRT builds such a GEMM in half precision"
+    if layer.is_fp4 and k < MIN_K:
+        return f"K = {k} < {MIN_K}: TensorRT builds such a GEMM in half precision"
     if layer.is_fp4 and n == 1:
         return "N = 1: TensorRT builds no GEMM for it"
     if not rows:

@@ -14,6 +14,7 @@ import click
 
 from nvfp4_trt.cli.build import build
 from nvfp4_trt.cli.calibrate import calibrate
+from nvfp4_trt.cli.check import check
 from nvfp4_trt.cli.compare import compare
 from nvfp4_trt.cli.convert import convert
 from nvfp4_trt.cli.doctor import doctor
@@ -36,7 +37,20 @@ def cli() -> None:
     """From a PyTorch model to a TensorRT engine whose GEMMs are FP4, audited at each step."""
 
 
-for _command in (export, calibrate, pack, convert, build, inspect, compare, sensitivity, lower, recipes, doctor):
+for _command in (
+    check,
+    export,
+    calibrate,
+    pack,
+    convert,
+    build,
+    inspect,
+    compare,
+    sensitivity,
+    lower,
+    recipes,
+    doctor,
+):
     cli.add_command(_command)
 
 

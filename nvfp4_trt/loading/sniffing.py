@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, WrongKindError
 from nvfp4_trt.loading.safetensors_files import HEADER_LIMIT, read_header
+from nvfp4_trt.portable import looks_like_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def _looks_like_safetensors(head: bytes, path: Path) -> bool:
 
 
 def _not_for_us(path: Path, head: bytes) -> WrongKindError | NotAModelError:
-    if path.suffix == ".onnx" or _looks_like_onnx(head):
+    if path.suffix == ".onnx" or looks_like_onnx(head):
         return WrongKindError(
             f"{path} is an ONNX file: quantizing starts from the PyTorch model",
             "export the original nn.Module as a .pt2 file, and give that",
@@ -116,12 +117,6 @@ def _not_for_us(path: Path, head: bytes) -> WrongKindError | NotAModelError:
     if _is_text(head):
         return NotAModelError(f"{path} is a text file", f"give {_KINDS}")
     return NotAModelError(f"{path} is none of the kinds that can be read", f"give {_KINDS}")
-
-
-def _looks_like_onnx(head: bytes) -> bool:
-    # ModelProto starts with field 1 (ir_version, a small varint) followed by field 2 (producer_name), 7
-    # (graph) or 8 (opset_import): https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-    return head[0] == 0x08 and head[1] < 0x40 and head[2:3] in {b"\x12", b"\x3a", b"\x42"}  # noqa: PLR2004
 
 
 def _is_text(head: bytes) -> bool:

@@ -1,6 +1,6 @@
 """The portable ONNX file: its operators and their bodies, its metadata, reading and writing; without torch."""
 
-from nvfp4_trt.portable.files import load, save
+from nvfp4_trt.portable.files import load, looks_like_onnx, save
 from nvfp4_trt.portable.functions import (
     BLOCK,
     DOMAIN,
@@ -11,13 +11,22 @@ from nvfp4_trt.portable.functions import (
     portable_functions,
 )
 from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
-from nvfp4_trt.portable.sites import PACKED_SUFFIX, Site, find_sites, interruptions, is_ours, layer_name
+from nvfp4_trt.portable.sites import (
+    FP8_SUFFIX,
+    PACKED_SUFFIX,
+    Site,
+    find_sites,
+    interruptions,
+    is_ours,
+    layer_name,
+)
 from nvfp4_trt.portable.swizzle import swizzle_bytes, unswizzle_bytes
 from nvfp4_trt.portable.weights import LayerScales, layer_scales
 
 __all__ = [
     "BLOCK",
     "DOMAIN",
+    "FP8_SUFFIX",
     "OPSET",
     "PACKED_SUFFIX",
     "VERSION",
@@ -32,6 +41,7 @@ __all__ = [
     "layer_name",
     "layer_scales",
     "load",
+    "looks_like_onnx",
     "package_versions",
     "portable_functions",
     "read_metadata",

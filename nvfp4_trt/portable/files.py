@@ -76,3 +76,12 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
         if isinstance(tensor, ir.ExternalTensor) and not (path.parent / tensor.location).is_file():
             raise FileMissingError(f"{path} keeps its weights in {tensor.location}, which is missing", "copy both")
     return model, metadata
+
+
+def looks_like_onnx(head: bytes) -> bool:
+    """Return whether a file that starts with these bytes is probably an ONNX file.
+
+    ModelProto starts with field 1 (ir_version, a small varint) followed by field 2 (producer_name), 7 (graph) or 8
+    (opset_import): https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    """
+    return head[:1] == b"\x08" and head[1:2] < b"\x40" and head[2:3] in {b"\x12", b"\x3a", b"\x42"}

@@ -8,13 +8,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from nvfp4_trt.errors import NothingToQuantizeError
 from nvfp4_trt.format import BLOCK
-from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY, Layer
+from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, MIN_K, NVFP4, WEIGHT_ONLY, Layer
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.quantization import attention
 from nvfp4_trt.recipe import ActivationScaling, Recipe
-
-MIN_K = 32
-"""TensorRT builds a GEMM with K = 16 in half precision without a word; from 32 in steps of 16 it is FP4."""
 
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)  # noqa: SLF001 (their only common base)
 _WITH_HIDDEN_GEMMS = (nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
@@ -46,7 +43,7 @@ def select(module: nn.Module, recipe: Recipe) -> tuple[Layer, ...]:
         PatternMatchesNothingError: a pattern of the recipe matches no layer.
         NothingToQuantizeError: no layer would be FP4 or FP8.
     """
-    found = _listed(module)
+    found = listed(module)
     only = matching(found, recipe.only, option="--only") if recipe.only else set(found)
     excluded = matching(found, recipe.exclude, option="--exclude")
     fp8 = matching(found, recipe.fp8, option="--fp8")
@@ -58,7 +55,7 @@ def select(module: nn.Module, recipe: Recipe) -> tuple[Layer, ...]:
             reason = "not selected by --only"
         if reason is None and name in excluded:
             reason = "excluded by pattern"
-        precision = _dtype_name(child) if reason is not None else _PRECISIONS[name in fp8, weight_only]
+        precision = dtype_name(child) if reason is not None else _PRECISIONS[name in fp8, weight_only]
         layers.append(
             Layer(name, type(child).__name__, tuple(_first_parameter(child).shape), precision, reason or "")
         )
@@ -98,7 +95,7 @@ def refusal(module: nn.Module, *, shape: bool = True) -> str | None:
         return "its weight is computed by a hook before each forward"
     weight = weight_nk(module)
     if weight.dtype not in _QUANTIZABLE_DTYPES:
-        return f"its weight is {_dtype_name(module)}"
+        return f"its weight is {dtype_name(module)}"
     return _shape_refusal(*weight.shape) if shape else None
 
 
@@ -112,7 +109,8 @@ def _shape_refusal(n: int, k: int) -> str | None:
     return None
 
 
-def _listed(root: nn.Module) -> dict[str, nn.Module]:
+def listed(root: nn.Module) -> dict[str, nn.Module]:
+    """Return every layer that has a weight and a GEMM or a convolution, by its name, in module order."""
     found: dict[str, nn.Module] = {}
     inside_attention: set[nn.Module] = set()
     for name, module in root.named_modules():
@@ -129,7 +127,8 @@ def _first_parameter(module: nn.Module) -> Tensor:
     return weight_nk(module) if is_linear(module) else next(module.parameters())
 
 
-def _dtype_name(module: nn.Module) -> str:
+def dtype_name(module: nn.Module) -> str:
+    """Return the dtype of a layer's weight, such as `float16`."""
     return str(_first_parameter(module).dtype).removeprefix("torch.")
 
 

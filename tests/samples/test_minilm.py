@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nvfp4_trt import check
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # samples are not installed with the package
 
@@ -71,6 +73,9 @@ def test_the_demo_runs_the_default_recipe(tmp_path, capsys):
     record = json.loads(stem.with_name(stem.name + ".engine.json").read_text())
     assert record["targets"] == ["sm_120"]
     assert all(layer["realized"] for layer in record["audit"]["layers"])
+    realized = {layer["name"] for layer in record["audit"]["layers"]}
+    for source in (inputs.model_folder(), stem.with_name(stem.name + ".onnx")):
+        assert {layer.name for layer in check(source).layers if layer.precision == "nvfp4"} == realized
 
 
 @pytest.mark.long

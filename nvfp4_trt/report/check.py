@@ -1,0 +1,35 @@
+"""What `check` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nvfp4_trt.report.tables import counted, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nvfp4_trt.checking import Checked
+
+
+def check_object(checked: Checked) -> dict[str, Any]:
+    """Return the JSON object of a check."""
+    return {
+        "source": checked.source,
+        "quantized": checked.quantized,
+        "counts": checked.counts(),
+        "layers": [asdict(layer) for layer in checked.layers],
+    }
+
+
+def check_summary(checked: Checked) -> list[RenderableType]:
+    """Return a check for people: every layer, then how many there are of each precision."""
+    rows = [(x.name, x.kind, "x".join(map(str, x.shape)), x.precision, x.reason, x.remedy) for x in checked.layers]
+    counts = ", ".join(f"{counted(n, 'layer')} {precision}" for precision, n in checked.counts().items())
+    state = "as the file is" if checked.quantized else "as `nvfp4-trt export` would quantize it"
+    return [
+        table("Layers", ("layer", "kind", "shape", "precision", "reason", "remedy"), rows),
+        "",
+        f"{counts}; {state}",
+    ]
