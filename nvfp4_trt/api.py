@@ -25,6 +25,7 @@ from nvfp4_trt.checkpoints import (
 )
 from nvfp4_trt.errors import InputsMissingError, WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
+from nvfp4_trt.fixing import fix_module
 from nvfp4_trt.loading import (
     Inputs,
     LoadedModel,
@@ -196,6 +197,7 @@ def export(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fp8: Sequence[str] = (),
+    fix: bool = False,
     factory: str | None = None,
     trust_pickle: bool = False,
     dtype: str | torch.dtype | None = None,
@@ -218,6 +220,7 @@ def export(
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
         fp8: patterns of layers to make FP8 instead, beside the recipe's.
+        fix: first rewrite layers, their meaning unchanged, so that more can be FP4; see `fixing.fix_module`.
         factory: `package.module:function` that makes the module of a state dict or safetensors file.
         trust_pickle: let the file run code where loading it means that.
         dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
@@ -229,10 +232,10 @@ def export(
     check_writable(path)
     known = _calibration(calibration)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
-        if only or exclude or fp8 or known is not None:
+        if only or exclude or fp8 or fix or known is not None:
             raise WrongKindError(
                 f"{_named(model)} is quantized already: its own layers are FP4, with its own scales",
-                "leave out --only, --exclude, --fp8 and --calibration",
+                "leave out --only, --exclude, --fp8, --fix and --calibration",
             )
         held = model.module if isinstance(model, QuantizedModel) else model
         with _modes_kept(held), Spill(path) as spill:
@@ -245,6 +248,11 @@ def export(
             return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
     if isinstance(model, nn.Module):
         refuse_prepared(model, "its weights are still trained")
+    if fix and known is not None:
+        raise WrongKindError(
+            "--fix renames layers, and the scales of --calibration are of layers by their old names",
+            "leave out one of the two: export calibrates a static recipe on its inputs",
+        )
     chosen = _recipe(recipe, known).with_patterns(only, exclude, fp8)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
@@ -254,11 +262,14 @@ def export(
         copy = isinstance(model, nn.Module)
         module, batches = _cast(loaded.module, given.batches, dtype, copy=copy, spill=spill)
         check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
+        owned = module is not loaded.module or not copy
+        if fix:
+            module, owned = fix_module(module, batches[0], inplace=owned).module, True
         quantized = quantize_module(
             module,
             chosen,
             calibrate=_calibrator(chosen, known, batches),
-            inplace=module is not loaded.module or not copy,
+            inplace=owned,
             spill=spill,
         )
         return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)

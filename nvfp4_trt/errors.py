@@ -275,6 +275,13 @@ class OnnxInvalidError(Nvfp4Error):
     code = "onnx-invalid"
 
 
+class FixChangedMeaningError(Nvfp4Error):
+    """After `export --fix`, the float model computes something else than before."""
+
+    code = "fix-changed-meaning"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
 class NotFp4Error(Nvfp4Error):
     """A layer that `check --require` names would not be FP4."""
 

@@ -174,14 +174,14 @@ _OPERATORS = (
         Severity.CANNOT,
         lambda f: _window(f, pointwise=True),
         "TensorRT has no FP4 convolution",
-        "rewrite this 1x1 convolution as a MatMul over the channels (K = {k}{then})",
+        "rewrite this 1x1 convolution as a MatMul over the channels (K = {k}{then}): `export --fix`",
     ),
     Rule(
         "patch-embedding",
         Severity.CANNOT,
         lambda f: _window(f, patches=True),
         "TensorRT has no FP4 convolution",
-        "its windows do not overlap: rewrite it as a MatMul over flattened patches (K = {k}{then})",
+        "rewrite it as a MatMul over flattened patches (K = {k}{then}): `export --fix`",
     ),
     Rule(
         "convolution",
@@ -310,14 +310,14 @@ _SHAPES = (
         Severity.CANNOT,
         lambda f: f.one_matrix and f.k is not None and f.k % BLOCK != 0,
         "K = {k} is not a multiple of 16",
-        "pad K from {k} to {padded_k}",
+        "pad K from {k} to {padded_k}: `export --fix`",
     ),
     Rule(
         "k-small",
         Severity.CANNOT,
         lambda f: f.one_matrix and f.k is not None and f.k < MIN_K,
         "K = {k} < 32: TensorRT builds such a GEMM in higher precision",
-        "pad K from {k} to {padded_k}",
+        "pad K from {k} to {padded_k}: `export --fix`",
     ),
     Rule(
         "n-one",

@@ -22,6 +22,7 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 )
 @click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option("--fix", is_flag=True, help="First rewrite layers so that more can be FP4; the meaning stays.")
 @click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 instead of NVFP4.")
 @click.option(
     "--dynamic",
@@ -39,6 +40,7 @@ def export(
     only: tuple[str, ...],
     exclude: tuple[str, ...],
     fp8: tuple[str, ...],
+    fix: bool,
     dynamic: tuple[str, ...],
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
@@ -62,6 +64,7 @@ def export(
             only=only,
             exclude=exclude,
             fp8=fp8,
+            fix=fix,
             dynamic=dynamic,
             **source_options(source),
         )

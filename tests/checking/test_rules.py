@@ -41,7 +41,7 @@ def test_nothing_is_said_of_a_layer_that_is_fp4_and_large():
     ("k", "remedy"), [(1000, "1000 to 1008"), (16, "16 to 32"), (8, "8 to 32"), (33, "33 to 48")]
 )
 def test_the_nearest_k_that_is_fp4_is_named(k, remedy):
-    assert judge(replace(LINEAR, k=k)).remedy == f"pad K from {remedy}"
+    assert judge(replace(LINEAR, k=k)).remedy == f"pad K from {remedy}: `export --fix`"
 
 
 def checked(**precisions):
