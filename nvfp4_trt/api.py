@@ -109,6 +109,8 @@ def quantize(
     refuse_prepared(model, "its weights are still trained")
     given = _calibration(calibration)
     chosen = _recipe(recipe, given).with_patterns(only, exclude, fp8)
+    if given is not None:
+        given.check_recipe(chosen)
     if given is not None and given.source_kind is SourceKind.MODULE:
         given.check_belongs(SourceKind.MODULE, hash_module(model))
     calibrator = _calibrator(chosen, given, () if inputs is None else inputs)
@@ -124,6 +126,7 @@ def calibrate(
     seed: int = 0,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    fp8: Sequence[str] = (),
     factory: str | None = None,
     trust_pickle: bool = False,
     dtype: str | torch.dtype | None = None,
@@ -144,6 +147,7 @@ def calibrate(
         seed: of random inputs.
         only: patterns of the layers to calibrate, instead of the recipe's.
         exclude: patterns of layers to leave out, beside the recipe's.
+        fp8: patterns of layers that will be FP8, beside the recipe's; their observer is `max`.
         factory: `package.module:function` that makes the module of a state dict or safetensors file.
         trust_pickle: let the file run code where loading it means that.
         dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
@@ -162,7 +166,7 @@ def calibrate(
     with join(place) as ranks, _modes_kept(model):
         if written is not None and ranks.rank == 0:
             check_writable(written)
-        chosen = load_recipe(recipe).with_patterns(only, exclude)
+        chosen = load_recipe(recipe).with_patterns(only, exclude, fp8)
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
         copied = isinstance(model, nn.Module) and not inplace
         module, _ = _cast(loaded.module, (), dtype, copy=copied)
@@ -254,6 +258,8 @@ def export(
             "leave out one of the two: export calibrates a static recipe on its inputs",
         )
     chosen = _recipe(recipe, known).with_patterns(only, exclude, fp8)
+    if known is not None:
+        known.check_recipe(chosen)
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -577,13 +583,10 @@ def _calibration(given: str | Path | Calibration | None) -> Calibration | None:
 
 
 def _recipe(given: str | Path | Recipe | None, calibration: Calibration | None) -> Recipe:
-    """Return the recipe that was asked for, and make sure that a calibration is for it."""
-    if given is None:
-        return load_recipe(DEFAULT_RECIPE) if calibration is None else calibration.recipe
-    recipe = load_recipe(given)
-    if calibration is not None:
-        calibration.check_recipe(recipe)
-    return recipe
+    """Return the recipe that was asked for, or a calibration's own."""
+    if given is None and calibration is not None:
+        return calibration.recipe
+    return load_recipe(DEFAULT_RECIPE if given is None else given)
 
 
 def _calibrator(recipe: Recipe, calibration: Calibration | None, batches: Iterable[Batch]) -> Calibrator:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nvfp4_trt.calibration.statistics import Statistics
+    from nvfp4_trt.layers import Layer
     from nvfp4_trt.loading import Batch, LoadedModel
     from nvfp4_trt.recipe import Recipe
 
@@ -41,14 +42,15 @@ def input_amaxes(
         names: qualified names of layers that take their activation as first argument.
         batches: inputs by the names of the forward's parameters; any number above zero. Their order, and how
             rows are shared out between them, make no difference to what is counted.
-        recipe: static; names the observer.
+        recipe: static; names the observer, which is `max` for the layers that it makes FP8.
 
     Raises:
         InputsMissingError, InputsMismatchError, ModelRunError, NonfiniteCalibrationError: see `collect`.
     """
     wanted = observer_of(recipe.activations).wants
     totals = collect(module, names, batches, wanted, ranks=Alone())
-    return {name: amax_of(seen, recipe.activations) for name, seen in totals.items()}
+    fp8 = {layer.name for layer in select(module, recipe) if layer.is_fp8}
+    return {name: amax_of(seen, recipe.activations, fp8=name in fp8) for name, seen in totals.items()}
 
 
 def calibrate_model(
@@ -88,7 +90,8 @@ def calibrate_model(
             "choose w4a4-static, or a recipe with `activations: {scaling: static}`",
         )
     root = open_attention(module if inplace else copy.deepcopy(module))
-    names = [layer.name for layer in select(root, recipe) if layer.quantized]
+    layers = [layer for layer in select(root, recipe) if layer.quantized]
+    names = [layer.name for layer in layers]
     identity = {
         "model": loaded.sha256,
         "layers": json.dumps(names),
@@ -113,17 +116,17 @@ def calibrate_model(
         source_kind=loaded.kind,
         source_sha256=loaded.sha256,
         recipe=recipe,
-        layers=tuple(_layer(name, seen, recipe) for name, seen in totals.items()),
+        layers=tuple(_found(layer, totals[layer.name], recipe) for layer in layers),
     )
 
 
-def _layer(name: str, seen: Statistics, recipe: Recipe) -> LayerCalibration:
-    amax = amax_of(seen, recipe.activations)
+def _found(layer: Layer, seen: Statistics, recipe: Recipe) -> LayerCalibration:
+    amax = amax_of(seen, recipe.activations, fp8=layer.is_fp8)
     blocks, lower = seen.blocks.copy(), lower_edges()
     blocks[0] = 0
     above = lower >= (np.float32(amax) if amax < seen.largest else np.inf)
     return LayerCalibration(
-        name=name,
+        name=layer.name,
         amax=amax,
         largest=seen.largest,
         median=float(lower[percentile_bin(blocks, 50)]) if blocks.any() else 0.0,

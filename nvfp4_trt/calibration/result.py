@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from nvfp4_trt.atomic import output_file
 from nvfp4_trt.errors import CalibrationInvalidError, CalibrationMismatchError, FileMissingError
 from nvfp4_trt.loading import SourceKind  # noqa: TC001 (pydantic reads it)
-from nvfp4_trt.recipe import ActivationScaling, Recipe
+from nvfp4_trt.recipe import ActivationScaling, ObserverName, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ class Calibration(_Frozen):
         """Refuse it for a recipe that scales activations otherwise.
 
         Raises:
-            CalibrationMismatchError: the recipe's `activations` differ.
+            CalibrationMismatchError: the recipe's `activations` differ; or its `fp8`, where that matters.
         """
         mine, theirs = self.recipe.activations, recipe.activations
         for key in type(mine).model_fields:
@@ -170,6 +170,12 @@ class Calibration(_Frozen):
                     f"and the recipe {recipe.name} says {getattr(theirs, key)}",
                     "leave out --recipe: the calibration has its own; or calibrate with this one",
                 )
+        if mine.observer is not ObserverName.MAX and self.recipe.fp8 != recipe.fp8:
+            raise CalibrationMismatchError(
+                f"the calibration is for the FP8 layers {list(self.recipe.fp8)}, and not {list(recipe.fp8)}: "
+                f"the observer {mine.observer} is for NVFP4 layers alone",
+                "calibrate with the same --fp8",
+            )
 
 
 def _read(file: Path) -> tuple[str, dict[str, float] | None]:

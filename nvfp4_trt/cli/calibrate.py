@@ -30,6 +30,7 @@ from nvfp4_trt.cli.progress import batch_progress
 )
 @click.option("--only", multiple=True, metavar="PATTERN", help="Calibrate only the layers that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
+@click.option("--fp8", multiple=True, metavar="PATTERN", help="These layers will be FP8: their observer is max.")
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Keep the statistics here, and go on from them if it exists."
 )
@@ -43,6 +44,7 @@ def calibrate(
     recipe: str,
     only: tuple[str, ...],
     exclude: tuple[str, ...],
+    fp8: tuple[str, ...],
     state: Path | None,
     device: str | None,
     sharded: bool,
@@ -65,6 +67,7 @@ def calibrate(
             recipe,
             only=only,
             exclude=exclude,
+            fp8=fp8,
             output=output,
             state=state,
             device=device,

@@ -222,6 +222,20 @@ def test_what_is_quantized_already_takes_none(made, tmp_path):
         nvfp4_trt.export(quantize(model()), tmp_path / "a.onnx", inputs=batches(), calibration=made)
 
 
+def test_fp8_layers_are_observed_by_max_whatever_their_k():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 36), nn.ReLU(), nn.Linear(36, 32)).eval()
+    recipe = Recipe(activations=static("headroom").activations, fp8=("2",))
+    expected = quantize(module, recipe, inputs=batches()).module
+    found = calibrate(module, recipe, inputs=batches())
+    first, second = found.layers
+    assert first.amax > first.largest
+    assert second.amax == second.largest
+    assert torch.equal(quantize(module, calibration=found).module(rows()), expected(rows()))
+    with pytest.raises(CalibrationMismatchError, match="for the FP8 layers"):
+        quantize(module, calibration=found, fp8=["0"])
+
+
 def test_other_weights_methods_take_the_same_calibration(made):
     recipe = Recipe(weights={"rule": "torchao"}, activations=made.recipe.activations)
     assert quantize(model(), recipe, calibration=made).recipe.weights.rule == "torchao"

@@ -49,15 +49,16 @@ def observer_of(activations: Activations) -> Observer:
     return OBSERVERS[activations.observer]
 
 
-def amax_of(seen: Statistics, activations: Activations) -> float:
+def amax_of(seen: Statistics, activations: Activations, *, fp8: bool = False) -> float:
     """Return the largest magnitude that a layer's static scale is for: an fp32 number, finite.
 
     Args:
         seen: with the fields that `observer_of(activations)` wants; its maximum is finite.
         activations: of the recipe, static.
+        fp8: whether the layer is FP8: no block scales take the range up there, and the observer is `max`.
     """
-    if not seen.blocks[1:].any():
-        return seen.largest  # zero, or so small that no scale keeps it
+    if fp8 or not seen.blocks[1:].any():  # or all is zero, or so small that no scale keeps it
+        return seen.largest
     chosen = observer_of(activations).choose(seen, activations)
     if not 0 < chosen < math.inf:
         chosen = FLT_MAX
