@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import nvfp4_trt
 from nvfp4_trt.quantization import ActivationQuantizer, QuantLinear
+from nvfp4_trt.quantization.transforms import BUFFERS
 from nvfp4_trt.recipe import RECIPES, ActivationScaling
 
 if TYPE_CHECKING:
@@ -72,12 +73,17 @@ def ours(name: str, change: Callable[[Recipe], Recipe] = lambda recipe: recipe) 
 
 
 def bits_per_weight(layers: Sequence[QuantLinear]) -> float:
-    """Return the bits that the layers' buffers take, over the number of weights."""
-    stored = {
-        id(buffer): buffer for layer in layers for name, buffer in layer.named_buffers() if "input" not in name
-    }
-    weights = {id(layer.weight_packed): layer.weight_packed.numel() * 2 for layer in layers}
-    return sum(buffer.nbytes for buffer in stored.values()) * 8 / sum(weights.values())
+    """Return the bits that the layers' buffers take, over the number of weights.
+
+    What transforms add is in the model's dtype, and counted as in a model of 16 bits.
+    """
+    stored, weights = {}, {}
+    for layer in layers:
+        weights[id(layer.weight_packed)] = layer.weight_packed.numel() * 2
+        for name, buffer in layer.named_buffers():
+            if not name.startswith("input_quantizer"):
+                stored[buffer.data_ptr()] = buffer.numel() * (16 if name in BUFFERS else buffer.itemsize * 8)
+    return sum(stored.values()) / sum(weights.values())
 
 
 def linears_of(module: nn.Module, names: Sequence[str]) -> tuple[nn.Module, list[nn.Linear]]:

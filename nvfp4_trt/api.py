@@ -41,6 +41,7 @@ from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.qat import refuse_prepared
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
+from nvfp4_trt.quantization.transforms import refuse_transforms
 from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
 
 if TYPE_CHECKING:
@@ -113,8 +114,11 @@ def quantize(
         given.check_recipe(chosen)
     if given is not None and given.source_kind is SourceKind.MODULE:
         given.check_belongs(SourceKind.MODULE, hash_module(model))
-    calibrator = _calibrator(chosen, given, () if inputs is None else inputs)
-    return quantize_module(model, chosen, calibrate=calibrator, inplace=inplace)
+    batches = () if inputs is None else inputs
+    if chosen.transforms:  # which run the batches too
+        batches = list(batches)
+    calibrator = _calibrator(chosen, given, batches)
+    return quantize_module(model, chosen, calibrate=calibrator, inputs=batches, inplace=inplace)
 
 
 def calibrate(
@@ -275,6 +279,7 @@ def export(
             module,
             chosen,
             calibrate=_calibrator(chosen, known, batches),
+            inputs=batches,
             inplace=owned,
             spill=spill,
         )
@@ -332,6 +337,7 @@ def sensitivity(
     recipe_path, plot_path = (None if path is None else Path(path) for path in (output, plot))
     check_outputs(recipe_path, plot_path, has_budget=wanted is not None)
     chosen = load_recipe(recipe).with_patterns(only, exclude, fp8)
+    refuse_transforms(chosen, "sensitivity is measured on the model as it is")
     with _modes_kept(model):
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -372,8 +378,12 @@ def convert(source: str | Path, output: str | Path, *, to: str) -> Converted:
 def save(model: QuantizedModel, output: str | Path) -> Saved:
     """Write a quantized model as a checkpoint: its codes and scales, static input scales among them.
 
-    Args: and raises: see `nvfp4_trt.checkpoints.save_checkpoint`.
+    Args: and raises: see `nvfp4_trt.checkpoints.save_checkpoint`. Besides:
+
+    Raises:
+        RecipeInvalidError: the recipe has transforms.
     """
+    refuse_transforms(model.recipe, "no checkpoint format holds what it adds to layers")
     return save_checkpoint(model, Path(output))
 
 
@@ -591,6 +601,7 @@ def _recipe(given: str | Path | Recipe | None, calibration: Calibration | None) 
 
 def _calibrator(recipe: Recipe, calibration: Calibration | None, batches: Iterable[Batch]) -> Calibrator:
     if calibration is not None:
+        refuse_transforms(recipe, "the calibration is of the model without it")
         return lambda _root, names: calibration.amaxes(names)
     return lambda root, names: input_amaxes(root, names, batches, recipe)
 

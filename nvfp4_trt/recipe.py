@@ -71,6 +71,23 @@ class Weights(_Strict):
     """
 
     rule: RuleName = RuleName.SPEC
+    low_rank: Annotated[int, Field(ge=0, le=256)] = 0
+    """Rank of the branch beside each FP4 GEMM (see `nvfp4_trt.quantization.transforms.low_rank`); 0: none."""
+
+
+class SmoothMethod(StrEnum):
+    """Where the factors of smoothing come from (see `nvfp4_trt.quantization.transforms.smoothing`)."""
+
+    SMOOTHQUANT = "smoothquant"
+    AWQ = "awq"
+
+
+class Smooth(_Strict):
+    """Input channels are divided by factors, and the weights' columns multiplied by them."""
+
+    method: SmoothMethod = SmoothMethod.SMOOTHQUANT
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The exponent of the inputs' magnitudes."""
 
 
 MOST_RATIO = 28672.0
@@ -134,9 +151,17 @@ class Recipe(_Strict):
     name: str = "custom"
     weights: Weights = Weights()
     activations: Activations = Activations()
+    smooth: Smooth | None = None
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     fp8: tuple[str, ...] = ()
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """What the recipe does to a model before it quantizes it, for messages."""
+        smooth = () if self.smooth is None else (f"`smooth: {self.smooth.method}`",)
+        branch = (f"`weights.low_rank: {self.weights.low_rank}`",) if self.weights.low_rank else ()
+        return (*smooth, *branch)
 
     def with_patterns(self, only: Sequence[str], exclude: Sequence[str], fp8: Sequence[str] = ()) -> Recipe:
         """Return the recipe with `only` instead of its own, where there is any, and the others beside its own."""
@@ -246,7 +271,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known_keys() -> str:
-    keys = ["base", *(k for k in Recipe.model_fields if k not in {"weights", "activations"})]
+    keys = ["base", *(k for k in Recipe.model_fields if k not in {"weights", "activations", "smooth"})]
     keys += [f"weights.{k}" for k in Weights.model_fields]
     keys += [f"activations.{k}" for k in Activations.model_fields]
+    keys += [f"smooth.{k}" for k in Smooth.model_fields]
     return f"known keys: {', '.join(keys)}"

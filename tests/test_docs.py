@@ -118,10 +118,13 @@ def test_the_recipes_page_has_every_recipe_and_its_example_loads(tmp_path):
     text = (DOCS / "recipes.md").read_text("utf-8")
     assert re.findall(r"^\| `(w4\S+)`", text, re.MULTILINE) != []
     assert set(re.findall(r"^\| `(w4\S+)`", text, re.MULTILINE)) == set(RECIPES)
-    (example,) = [body for kind, body in _FENCE.findall(text) if kind == "yaml"]
-    file = tmp_path / "encoder.yaml"
-    file.write_text(example, encoding="utf-8")
-    assert load_recipe(file).exclude == ("pooler.dense", "*.attention.output.dense")
+    examples = [body for kind, body in _FENCE.findall(text) if kind == "yaml"]
+    files = [tmp_path / f"example{number}.yaml" for number in range(len(examples))]
+    for file, example in zip(files, examples, strict=True):
+        file.write_text(example, encoding="utf-8")
+    recipes = [load_recipe(file) for file in files]
+    assert recipes[0].exclude == ("pooler.dense", "*.attention.output.dense")
+    assert any(recipe.transforms for recipe in recipes)
 
 
 def test_the_onnx_page_has_every_operator_key_and_pass():

@@ -3,7 +3,7 @@ import yaml
 from pydantic import ValidationError
 
 from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
-from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, load_recipe
+from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, as_mapping, load_recipe
 
 
 @pytest.fixture
@@ -174,3 +174,19 @@ def test_a_file_that_does_not_exist(tmp_path):
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         RECIPES["w4a16"].name = "other"
+
+
+def test_transforms_of_a_file(tmp_path):
+    path = tmp_path / "smooth.yaml"
+    path.write_text("smooth: {method: awq, alpha: 0.4}\nweights: {low_rank: 32}\n")
+    recipe = load_recipe(path)
+    assert recipe.transforms == ("`smooth: awq`", "`weights.low_rank: 32`")
+    assert as_mapping(recipe)["smooth"] == {"method": "awq", "alpha": 0.4}
+
+
+@pytest.mark.parametrize("text", ["smooth: {alpha: 0}", "smooth: {method: more}", "weights: {low_rank: -1}"])
+def test_bad_transforms_of_a_file(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeInvalidError, match=r"smooth|low_rank"):
+        load_recipe(path)

@@ -18,6 +18,7 @@ from nvfp4_trt.errors import RecipeInvalidError
 from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.quantization.select import select
+from nvfp4_trt.quantization.transforms import refuse_transforms
 from nvfp4_trt.recipe import MOST_RATIO, ActivationScaling
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def calibrate_model(
         inplace: open attention in `module` itself; otherwise in a deep copy.
 
     Raises:
-        RecipeInvalidError: the recipe has no static scaling.
+        RecipeInvalidError: the recipe has no static scaling, or transforms.
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
         RanksDisagreeError: another rank was started on something else.
         Nvfp4Error: what `collect` raises.
@@ -89,6 +90,7 @@ def calibrate_model(
             f"the recipe {recipe.name} scales activations {recipe.activations.scaling}: nothing is calibrated",
             "choose w4a4-static, or a recipe with `activations: {scaling: static}`",
         )
+    refuse_transforms(recipe, "a calibration file is of the model without it")
     root = open_attention(module if inplace else copy.deepcopy(module))
     layers = [layer for layer in select(root, recipe) if layer.quantized]
     names = [layer.name for layer in layers]

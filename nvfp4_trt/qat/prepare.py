@@ -22,6 +22,7 @@ from nvfp4_trt.qat.layers import Prepared, prepare_attention, prepare_embedding,
 from nvfp4_trt.quantization import ActivationQuantizer, QuantizedModel, attention, quantize_module
 from nvfp4_trt.quantization.convert import embedding_row, identity, input_scale, plan, reads_rows
 from nvfp4_trt.quantization.select import weight_nk
+from nvfp4_trt.quantization.transforms import refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,10 +61,11 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
 
     Raises:
         PreparedAlreadyError: it is prepared, or a part of it is.
-        RecipeInvalidError: the recipe makes layers FP8.
+        RecipeInvalidError: the recipe makes layers FP8, or has transforms.
         PatternMatchesNothingError, NothingToQuantizeError: see `quantization.select`.
     """
     refuse_prepared(module, "preparing it again would change nothing")
+    refuse_transforms(recipe, "training keeps the model's own parameters")
     # Selected and calibrated on a copy of the structure alone, whose attention is opened: the names in it are
     # those that the layers will have.
     planned = plan(_sharing_copy(module).eval(), recipe, calibrate)

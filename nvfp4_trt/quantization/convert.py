@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,12 +17,14 @@ from nvfp4_trt.quantization.fp8_modules import Fp8Linear, Fp8Quantizer, Fp8Weigh
 from nvfp4_trt.quantization.modules import ActivationQuantizer, PackedWeight, QuantEmbedding, QuantLinear
 from nvfp4_trt.quantization.packing import check_finite, every_core, pack
 from nvfp4_trt.quantization.select import select, weight_nk
+from nvfp4_trt.quantization.transforms import BUFFERS, transform
 from nvfp4_trt.recipe import ActivationScaling, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
+    from nvfp4_trt.loading import Batch
     from nvfp4_trt.loading.spill import Spill
 
     Calibrator = Callable[[nn.Module, tuple[str, ...]], Mapping[str, float]]
@@ -56,6 +58,7 @@ def quantize_module(
     recipe: Recipe,
     *,
     calibrate: Calibrator | None = None,
+    inputs: Iterable[Batch] | None = None,
     inplace: bool = False,
     spill: Spill | None = None,
 ) -> QuantizedModel:
@@ -66,6 +69,7 @@ def quantize_module(
         recipe: what to select and how to scale.
         calibrate: called with the module (its attention opened, nothing quantized yet) and the names of the
             layers that need a static scale; returns amax(|input|) of each. Needed for `w4a4-static`.
+        inputs: calibration batches by the names of the forward's parameters, for the recipe's transforms.
         inplace: change `module` itself; otherwise a deep copy.
         spill: where packed weights are kept, which must outlive the result; in memory by default.
 
@@ -73,8 +77,13 @@ def quantize_module(
         NonfiniteWeightError: a selected weight holds NaN or infinity.
         FileTruncatedError: the file of a mapped weight has become shorter.
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
+        InputsMissingError, InputsMismatchError, ModelRunError, NonfiniteCalibrationError: see `transform`.
     """
-    root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate)
+
+    def transforming(root: nn.Module, names: tuple[str, ...]) -> Mapping[str, str]:
+        return transform(root, names, recipe, inputs)
+
+    root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate, transforming)
     with every_core() as pool:
         swap = _Swap(recipe, amaxes, pool, spill)
         for layer in layers:
@@ -101,13 +110,29 @@ class Plan(NamedTuple):
     """amax(|input|) of each layer that will be NVFP4 or FP8; empty unless the recipe is static."""
 
 
-def plan(root: nn.Module, recipe: Recipe, calibrate: Calibrator | None) -> Plan:
+def plan(
+    root: nn.Module,
+    recipe: Recipe,
+    calibrate: Calibrator | None,
+    transforming: Callable[[nn.Module, tuple[str, ...]], Mapping[str, str]] | None = None,
+) -> Plan:
     """Open a module's attention, in place, select its layers, and calibrate where a scale is static.
 
-    Args: and raises: see `quantize_module`.
+    Args:
+        root: as for `quantize_module`, and so are others.
+        recipe: see there.
+        calibrate: see there.
+        transforming: called with the module and the layers to quantize before they are calibrated; it changes
+            them in place, and returns by name why it left some as they are.
+
+    Raises: see `quantize_module`.
     """
     root = open_attention(root)
     layers = select(root, recipe)
+    if transforming is not None:
+        fp4 = tuple(layer.name for layer in layers if layer.quantized and not layer.is_fp8)
+        left = transforming(root, fp4)
+        layers = tuple(replace(layer, reason=left.get(layer.name, layer.reason)) for layer in layers)
     amaxes: Mapping[str, float] = {}
     if recipe.activations.scaling is ActivationScaling.STATIC:
         if calibrate is None:
@@ -218,10 +243,13 @@ def put(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 def carry_over(old: nn.Module, new: nn.Module) -> None:
-    """Give a replacement the mode and the hooks of what it replaces."""
+    """Give a replacement the mode and the hooks of what it replaces, and the buffers of its transforms."""
     new.train(old.training)
     for hooks in _HOOKS:
         setattr(new, hooks, getattr(old, hooks))
+    for name in BUFFERS:
+        if name in old._buffers:  # noqa: SLF001 (get_buffer raises)
+            new.register_buffer(name, old.get_buffer(name))
 
 
 def identity(weight: Tensor) -> tuple[object, ...]:
