@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.checking.facts import Facts
     from nvfp4_trt.checking.rules import Verdict
+    from nvfp4_trt.quantization import QuantizedModel
 
 _HEAD = 16
 
@@ -61,7 +62,7 @@ class Checked:
 
 
 def check(
-    model: str | Path | nn.Module,
+    model: str | Path | nn.Module | QuantizedModel,
     *,
     factory: str | None = None,
     trust_pickle: bool = False,
@@ -70,7 +71,7 @@ def check(
     """Tell for every linear layer, product and convolution whether it will be FP4, and why not; reads no weights.
 
     Args:
-        model: any ONNX file; or what `export` takes: a path or a module.
+        model: any ONNX file; or what `export` takes: a path, a module or a quantized model.
         factory: `package.module:function` that makes the module of a state dict or safetensors file.
         trust_pickle: let the file run code where loading it means that.
         require: patterns of layers that must be FP4.
@@ -80,12 +81,11 @@ def check(
         NotFp4Error, PatternMatchesNothingError: see `Checked.require`.
         Nvfp4Error: any other of `load_model`.
     """
-    quantized = False
     if isinstance(model, (str, Path)) and _is_onnx(Path(model)):
         outline = read_outline(Path(model))
         source, quantized, found = str(model), has_codes(outline), facts_of(outline)
     else:
-        source, found = _modules(model, factory, trust=trust_pickle)
+        source, quantized, found = _modules(model, factory, trust=trust_pickle)
     checked = Checked(source, quantized, tuple(map(judge, found)))
     if require:
         checked.require(require)
@@ -99,10 +99,18 @@ def _is_onnx(path: Path) -> bool:
         return looks_like_onnx(file.read(_HEAD))
 
 
-def _modules(model: str | Path | nn.Module, factory: str | None, *, trust: bool) -> tuple[str, Iterator[Facts]]:
-    """Load a model of torch's, and return its name and facts."""
-    from nvfp4_trt.checking.modules import module_facts
+def _modules(
+    model: str | Path | nn.Module | QuantizedModel, factory: str | None, *, trust: bool
+) -> tuple[str, bool, Iterator[Facts]]:
+    """Load a model of torch's, and return its name, whether it is quantized already, and its facts."""
+    from nvfp4_trt.checking.modules import layer_facts, module_facts
+    from nvfp4_trt.checkpoints import is_checkpoint, load_checkpoint
     from nvfp4_trt.loading import load_model
+    from nvfp4_trt.quantization import QuantizedModel
 
+    if isinstance(model, QuantizedModel):
+        return type(model.module).__name__, True, layer_facts(model.layers)
+    if isinstance(model, (str, Path)) and is_checkpoint(Path(model)):
+        return str(model), True, layer_facts(load_checkpoint(Path(model), factory=factory).quantized.layers)
     loaded = load_model(model, factory=factory, trust_pickle=trust)
-    return loaded.source, module_facts(loaded.module)
+    return loaded.source, False, module_facts(loaded.module)

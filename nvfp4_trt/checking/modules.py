@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from nvfp4_trt.checking.facts import Facts, Operand, Window
+from nvfp4_trt.checking.facts import Codes, Facts, Operand, Window
 from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.quantization.select import dtype_name, is_linear, listed, refusal, weight_nk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from nvfp4_trt.layers import Layer
 
 
 def module_facts(module: nn.Module) -> Iterator[Facts]:
@@ -26,6 +28,29 @@ def module_facts(module: nn.Module) -> Iterator[Facts]:
     root = open_attention(_outline(module))
     for name, child in listed(root).items():
         yield _linear(name, child) if is_linear(child) else _other(name, child)
+
+
+def layer_facts(layers: Iterable[Layer]) -> Iterator[Facts]:
+    """Yield the facts of the layers of a model that is quantized already; embeddings have no GEMM."""
+    for layer in layers:
+        if layer.kind == "Embedding":
+            continue
+        codes = Codes(portable=True) if layer.is_fp4 else None
+        dtype = "float8e4m3fn" if layer.is_fp8 else "?"
+        matrix = layer.shape if len(layer.shape) == 2 else None  # noqa: PLR2004
+        yield Facts(
+            name=layer.name,
+            kind=layer.kind,
+            shape=layer.shape,
+            dtype="?" if layer.quantized else layer.precision,
+            n=matrix and matrix[0],
+            k=matrix and matrix[1],
+            left=Operand(False, "?") if layer.weight_only else Operand(False, dtype, codes=codes),
+            right=Operand(True, dtype, shape=matrix and matrix[::-1], codes=codes),
+            quantized_file=True,
+            told=layer.reason,
+            empty=0 in layer.shape,
+        )
 
 
 def _outline(module: nn.Module) -> nn.Module:

@@ -166,3 +166,29 @@ def test_a_module_stays_as_it_is(module):
     assert any(layer.precision == NVFP4 for layer in check(module).layers)
     assert {name: id(value) for name, value in module.named_parameters()} == before
     assert [name for name, _ in module.named_modules()] == names
+
+
+@pytest.mark.parametrize("recipe", ["w4a4-dynamic-token", "w4a16"])
+@pytest.mark.parametrize("fp8", [("fc2",), ()])
+def test_a_quantized_model_is_judged_as_it_is(recipe, fp8):
+    recipe = nvfp4_trt.RECIPES[recipe].model_copy(update={"fp8": fp8, "exclude": ("fc3",)})
+    quantized = nvfp4_trt.quantize(OddMLP().eval(), recipe)
+    checked = check(quantized)
+    assert checked.quantized
+    assert {x.name: x.precision for x in checked.layers} == {x.name: x.precision for x in quantized.layers}
+    assert {x.name: x.code for x in checked.layers if x.name in {"fc3", "head"}} == {
+        "fc3": "told",
+        "head": "n-one",
+    }
+
+
+def test_a_checkpoint_is_judged_as_it_is(tmp_path):
+    nvfp4_trt.save(nvfp4_trt.quantize(OddMLP().eval()), tmp_path / "m.safetensors")
+    checked = check(tmp_path / "m.safetensors", factory="models:OddMLP")
+    assert checked.quantized
+    fp4 = {layer.name for layer in checked.layers if layer.precision == NVFP4}
+    assert fp4 == {"fc1", "fc3"}
+
+
+def test_a_tied_embedding_has_no_row():
+    assert "wte" not in {layer.name for layer in check(nvfp4_trt.quantize(GPT2Block().eval())).layers}
