@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from google.protobuf.message import Message
+
     Outer = frozenset[str]
 
 TRT_DOMAIN = "trt"
@@ -35,9 +37,11 @@ def read_outline(path: Path) -> onnx.ModelProto:
         FileMissingError: there is no such file.
         FileTruncatedError: it is empty, or ends too early.
         NotAModelError: it is not ONNX, or has no graph.
-        OnnxInvalidError: its graph or functions are cyclic, not sorted, or read what nothing makes.
+        OnnxInvalidError: its graph or functions are cyclic, not sorted, or read what nothing makes; or a name is
+            not UTF-8.
     """
     model = _parsed(path)
+    _check_text(model, path)
     for graph in graphs_of(model.graph):
         for tensor in graph.initializer:
             if len(tensor.raw_data) > _KEPT_BYTES:
@@ -106,6 +110,20 @@ def _parsed(path: Path) -> onnx.ModelProto:
     if not model.HasField("graph"):
         raise NotAModelError(f"{path} holds no ONNX graph", "give an .onnx file")
     return model
+
+
+def _check_text(message: Message, path: Path) -> None:
+    """Refuse names that are not UTF-8: protobuf hands those out as bytes."""
+    for field, value in message.ListFields():
+        one = isinstance(value, (str, bytes)) or hasattr(value, "ListFields")
+        items = [value] if one else value
+        if field.message_type is not None:
+            for item in items:
+                _check_text(item, path)
+        elif field.type == field.TYPE_STRING:
+            broken = next((text for text in items if isinstance(text, bytes)), None)
+            if broken is not None:
+                raise OnnxInvalidError(f"{path}: the {field.name} {broken!r} is not UTF-8", "export it again")
 
 
 def _check_calls(model: onnx.ModelProto, path: Path) -> None:

@@ -126,12 +126,6 @@ def test_each_reason_has_its_remedy(name, code, remedy):
     assert remedy in verdict.remedy
 
 
-def test_advice_is_given_to_large_layers(tmp_path):
-    module = nn.Sequential(nn.Linear(256, 257), nn.ReLU(), nn.Linear(257, 512), nn.Linear(512, 512)).eval()
-    torch.onnx.export(module, (torch.ones(2, 256),), tmp_path / "m.onnx", dynamo=True, verbose=False)
-    assert [layer.code for layer in check(tmp_path / "m.onnx").layers] == ["odd-n", "k-not-blocks", "sensitive"]
-
-
 class Scaled(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)

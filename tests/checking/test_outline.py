@@ -1,15 +1,19 @@
 """Broken, odd and huge ONNX files: a row or one clear error, and no weight is read."""
 
+import contextlib
 import sys
 from itertools import pairwise
 
 import numpy as np
 import onnx
 import pytest
+from checked_graphs import FORMS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from nvfp4_trt.checking import check
-from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, OnnxInvalidError
+from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, Nvfp4Error, OnnxInvalidError
 
 FLOAT = TensorProto.FLOAT
 
@@ -40,6 +44,19 @@ def test_a_float_file_is_judged_as_export_would_quantize_it(tmp_path):
     (layer,) = checked.layers
     assert (layer.name, layer.kind, layer.shape, layer.precision) == ("fc", "MatMul", (48, 64), "nvfp4")
     assert not checked.quantized
+
+
+def test_advice_is_given_to_large_layers(tmp_path):
+    shapes = {"odd": (256, 257), "ragged": (257, 512), "last": (512, 512)}
+    weights = [weight(f"{name}.weight", *shape) for name, shape in shapes.items()]
+    through = ["x", "a", "b", "y"]
+    nodes = [matmul((through[i], w.name), through[i + 1], f"n{i}") for i, w in enumerate(weights)]
+    found = check(written(tmp_path, nodes, weights=weights, shape=(8, 256))).layers
+    assert {layer.name: layer.code for layer in found} == {
+        "odd": "odd-n",
+        "ragged": "k-not-blocks",
+        "last": "sensitive",
+    }
 
 
 @pytest.mark.parametrize("name", ["層.weight", "[bold]x[/bold].weight", "<script>.weight", "a\nb.weight"])
@@ -148,6 +165,33 @@ def test_every_cut_of_a_file_is_one_error(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises((FileTruncatedError, NotAModelError)):
             check(path)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
+    st.sampled_from(["float", "quantized"]),
+)
+@settings(max_examples=150)
+def test_any_damage_is_a_table_or_one_error(tmp_path_factory, damage, kind):
+    folder = tmp_path_factory.mktemp("damaged", numbered=True)
+    if kind == "float":
+        path = written(folder, [matmul()], weights=[weight("fc.weight", 4, 4)], shape=(2, 4))
+    else:
+        path = folder / "model.onnx"
+        onnx.save(FORMS["gemm with bias"]().made, path)
+    content = bytearray(path.read_bytes())
+    for at, byte in damage:
+        content[at % len(content)] = byte
+    path.write_bytes(content)
+    with contextlib.suppress(Nvfp4Error):
+        check(path)
+
+
+def test_a_name_that_is_no_text_is_one_error(tmp_path):
+    path = written(tmp_path, [matmul()], weights=[weight("fc.weight", 64, 48)])
+    path.write_bytes(path.read_bytes().replace(b"MatMul", b"Mat\xffMu"))
+    with pytest.raises(OnnxInvalidError, match=r"op_type .* is not UTF-8"):
+        check(path)
 
 
 @pytest.mark.parametrize("content", [b"text", b"\x00" * 100, b"\xff" * 100, b"PK\x03\x04"])
