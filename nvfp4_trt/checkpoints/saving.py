@@ -50,11 +50,17 @@ def save_checkpoint(model: QuantizedModel, output: Path) -> Saved:
         output: a safetensors file; it appears whole or not at all.
 
     Raises:
-        FormatCannotHoldError: the model's state holds something that is no tensor, or of a dtype that
-            safetensors files have not.
+        FormatCannotHoldError: a layer is FP8; or the model's state holds something that is no tensor, or is of a
+            dtype that safetensors files have not.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
     """
     check_writable(output)
+    fp8 = next((layer.name for layer in model.layers if layer.is_fp8), None)
+    if fp8 is not None:
+        raise FormatCannotHoldError(
+            f"the layer {fp8} is FP8, which the format {Format.PACKED} does not have",
+            "export the model itself, or leave such layers as they are with `exclude` instead of `fp8`",
+        )
     conv1d = {layer.name for layer in model.layers if layer.kind == "Conv1D"}
     modules = dict(model.module.named_modules(remove_duplicate=False))
     weights = {

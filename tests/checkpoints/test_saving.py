@@ -122,6 +122,12 @@ def test_linear_layers_go_on_to_other_formats(tmp_path):
     assert set(made.weights) == {"fc1.weight", "fc3.weight"}
 
 
+def test_fp8_layers_have_no_place(tmp_path):
+    model, _ = quantized(mlp, Recipe(fp8=("fc3",)))
+    with pytest.raises(FormatCannotHoldError, match="the layer fc3 is FP8"):
+        nvfp4_trt.save(model, tmp_path / "m.safetensors")
+
+
 def test_what_no_file_can_hold(tmp_path):
     class Says(nn.Linear):
         def get_extra_state(self):
