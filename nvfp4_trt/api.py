@@ -13,7 +13,14 @@ import torch
 from torch import nn
 
 from nvfp4_trt.atomic import check_writable
-from nvfp4_trt.calibration import Calibration, calibrate_model, input_amaxes, join
+from nvfp4_trt.calibration import (
+    Calibration,
+    calibrate_model,
+    calibrator_for,
+    given_calibration,
+    join,
+    recipe_for,
+)
 from nvfp4_trt.checkpoints import (
     Converted,
     Format,
@@ -53,7 +60,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.kernels import Pack
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.mixing import Budget, Keep, Method, Sensitivity
-    from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.serving import ServingSet
 
     Source = str | Path | nn.Module
@@ -108,8 +114,8 @@ def quantize(
         PreparedAlreadyError: the model is prepared for training.
     """
     refuse_prepared(model, "its weights are still trained")
-    given = _calibration(calibration)
-    chosen = _recipe(recipe, given).with_patterns(only, exclude, fp8)
+    given = given_calibration(calibration)
+    chosen = recipe_for(recipe, given).with_patterns(only, exclude, fp8)
     if given is not None:
         given.check_recipe(chosen)
     if given is not None and given.source_kind is SourceKind.MODULE:
@@ -117,7 +123,7 @@ def quantize(
     batches = () if inputs is None else inputs
     if chosen.transforms:  # which run the batches too
         batches = list(batches)
-    calibrator = _calibrator(chosen, given, batches)
+    calibrator = calibrator_for(chosen, given, batches)
     return quantize_module(model, chosen, calibrate=calibrator, inputs=batches, inplace=inplace)
 
 
@@ -238,7 +244,7 @@ def export(
     """
     path = Path(output)
     check_writable(path)
-    known = _calibration(calibration)
+    known = given_calibration(calibration)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
         if only or exclude or fp8 or fix or known is not None:
             raise WrongKindError(
@@ -261,7 +267,7 @@ def export(
             "--fix renames layers, and the scales of --calibration are of layers by their old names",
             "leave out one of the two: export calibrates a static recipe on its inputs",
         )
-    chosen = _recipe(recipe, known).with_patterns(only, exclude, fp8)
+    chosen = recipe_for(recipe, known).with_patterns(only, exclude, fp8)
     if known is not None:
         known.check_recipe(chosen)
     with _modes_kept(model), Spill(path) as spill:
@@ -278,7 +284,7 @@ def export(
         quantized = quantize_module(
             module,
             chosen,
-            calibrate=_calibrator(chosen, known, batches),
+            calibrate=calibrator_for(chosen, known, batches),
             inputs=batches,
             inplace=owned,
             spill=spill,
@@ -586,24 +592,6 @@ def _named(model: str | Path | QuantizedModel) -> str:
 
 def _path(model: str | Path | OnnxArtifact) -> Path:
     return model.path if isinstance(model, OnnxArtifact) else Path(model)
-
-
-def _calibration(given: str | Path | Calibration | None) -> Calibration | None:
-    return Calibration.load(given) if isinstance(given, (str, Path)) else given
-
-
-def _recipe(given: str | Path | Recipe | None, calibration: Calibration | None) -> Recipe:
-    """Return the recipe that was asked for, or a calibration's own."""
-    if given is None and calibration is not None:
-        return calibration.recipe
-    return load_recipe(DEFAULT_RECIPE if given is None else given)
-
-
-def _calibrator(recipe: Recipe, calibration: Calibration | None, batches: Iterable[Batch]) -> Calibrator:
-    if calibration is not None:
-        refuse_transforms(recipe, "the calibration is of the model without it")
-        return lambda _root, names: calibration.amaxes(names)
-    return lambda root, names: input_amaxes(root, names, batches, recipe)
 
 
 def _own_device(device: torch.device) -> torch.device:

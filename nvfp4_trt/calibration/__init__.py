@@ -1,6 +1,7 @@
 """Calibration: static activation scales from example inputs."""
 
 from nvfp4_trt.calibration.calibrate import calibrate_model, input_amaxes
+from nvfp4_trt.calibration.given import calibrator_for, given_calibration, recipe_for
 from nvfp4_trt.calibration.ranks import join
 from nvfp4_trt.calibration.result import Calibration, LayerCalibration
 from nvfp4_trt.calibration.running import run_batches
@@ -9,7 +10,10 @@ __all__ = [
     "Calibration",
     "LayerCalibration",
     "calibrate_model",
+    "calibrator_for",
+    "given_calibration",
     "input_amaxes",
     "join",
+    "recipe_for",
     "run_batches",
 ]

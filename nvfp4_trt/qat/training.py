@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.calibration import input_amaxes
+from nvfp4_trt.calibration import Calibration, calibrator_for, given_calibration, recipe_for
 from nvfp4_trt.qat.prepare import convert_module, known_amaxes, prepare_module
-from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +15,15 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.quantization import QuantizedModel
+    from nvfp4_trt.recipe import Recipe
 
 
 def prepare_qat(
     model: nn.Module,
-    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    recipe: str | Path | Recipe | None = None,
     *,
     inputs: Iterable[Batch] | None = None,
+    calibration: str | Path | Calibration | None = None,
     amaxes: Mapping[str, float] | None = None,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -36,9 +37,10 @@ def prepare_qat(
     Args:
         model: any module.
         recipe: as for `quantize`.
-        inputs: as for `quantize`; a static recipe needs them or `amaxes`. Its scales are those of `model` as it is
-            now, and stay.
-        amaxes: amax(|input|) by layer, instead of `inputs`: `qat_state(model).amaxes` of a run that is resumed.
+        inputs: as for `quantize`; a static recipe needs them, `calibration` or `amaxes`. Its scales are those of
+            `model` as it is now, and stay.
+        calibration: what `calibrate` returned, or its file. The model may have been trained since.
+        amaxes: amax(|input|) by layer: `qat_state(model).amaxes` of a run that is resumed.
         only: as for `quantize`.
         exclude: as for `quantize`.
 
@@ -49,14 +51,16 @@ def prepare_qat(
         PreparedAlreadyError: it is prepared.
         RecipeInvalidError, PatternMatchesNothingError, NothingToQuantizeError: see `quantize_module`.
         InputsMissingError, NonfiniteCalibrationError: a static recipe and its inputs, or its `amaxes`.
+        CalibrationInvalidError, CalibrationMismatchError: a calibration that is broken, or not of these layers.
     """
-    batches = () if inputs is None else inputs
-    chosen = load_recipe(recipe).with_patterns(only, exclude)
-
-    def calibrate(root: nn.Module, names: tuple[str, ...]) -> Mapping[str, float]:
-        return input_amaxes(root, names, batches, chosen) if amaxes is None else known_amaxes(names, amaxes)
-
-    prepare_module(model, chosen, calibrate=calibrate)
+    known = given_calibration(calibration)
+    chosen = recipe_for(recipe, known).with_patterns(only, exclude)
+    if known is not None:
+        known.check_recipe(chosen)
+    calibrator = calibrator_for(chosen, known, () if inputs is None else inputs)
+    if amaxes is not None:
+        calibrator = lambda _root, names: known_amaxes(names, amaxes)  # noqa: E731 (one of two, as the other is made)
+    prepare_module(model, chosen, calibrate=calibrator)
     return model
 
 

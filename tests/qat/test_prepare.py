@@ -239,6 +239,19 @@ def test_static_scales_are_those_of_the_float_model_and_stay():
         assert torch.equal(resumed.eval()(**batch), model(**batch))
 
 
+def test_scales_of_a_calibration(tmp_path):
+    model, batch, _ = make("mlp")
+    found = nvfp4_trt.calibrate(model, STATIC, inputs=[batch])
+    found.save(tmp_path / "scales.json")
+    nvfp4_trt.prepare_qat(model, calibration=tmp_path / "scales.json")
+    state = nvfp4_trt.qat_state(model)
+    assert state.recipe == found.recipe
+    assert state.amaxes == {layer.name: layer.amax for layer in found.layers}
+    with pytest.raises(nvfp4_trt.Nvfp4Error) as caught:
+        nvfp4_trt.prepare_qat(make("mlp")[0], calibration=found, only=["fc1"])
+    assert caught.value.code == "calibration-mismatch"
+
+
 def test_a_scale_follows_the_model_and_keeps_its_dtype():
     model, _ = prepared("mlp", STATIC)
     scale = model.half().fc1.fake_quantized.input_quantizer.scale
