@@ -9,9 +9,10 @@ from nvfp4_trt.quantization.convert import open_attention, put, quantize_module
 from nvfp4_trt.quantization.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.quantization.convert import Calibrator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class Switchable:
     """A copy of a model with the layers of a recipe in every form; it begins with all of them as they were.
+
+    It holds the model and, of each form that a layer has been run in, the weight's values in the model's dtype.
 
     Args:
         module: the model, which stays as it was.
@@ -84,8 +87,22 @@ class Switchable:
             held += [{"model": before[place]} for place in places[len(held) :]]
             for place, kinds in zip(places, held, strict=False):
                 kinds[form] = after[place]
+            _remember(after[name])
             self._now[name] = form
         self.arrange({})
+
+
+def _remember(layer: nn.Module) -> None:
+    """Let a quantized layer keep its weight's values: on a CPU, most of a run would be to work them out again."""
+    compute: Callable[[torch.dtype], Tensor] = layer.dequantized  # type: ignore[assignment]
+    known: dict[torch.dtype, Tensor] = {}
+
+    def dequantized(dtype: torch.dtype) -> Tensor:
+        if dtype not in known:
+            known[dtype] = compute(dtype)
+        return known[dtype]
+
+    layer.__dict__["dequantized"] = dequantized  # in front of the method
 
 
 def _reading(modules: Mapping[str, nn.Module], tied: Collection[str], name: str) -> list[str]:
