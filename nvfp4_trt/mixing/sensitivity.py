@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from nvfp4_trt.calibration import input_amaxes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.mixing.budget import Budget
     from nvfp4_trt.mixing.switchable import Form
+    from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.recipe import Recipe
 
     Progress = Callable[[str], None]
@@ -70,15 +72,8 @@ def measure_sensitivity(
             progress(f"{what}, {time.monotonic() - start:.0f} s")
 
     said("quantizing every layer")
-    amaxes: dict[str, float] = {}
-
-    def calibrate(root: nn.Module, names: Sequence[str]) -> Mapping[str, float]:
-        """Calibrate once: the maxima of the float model are those of every form."""
-        if not amaxes:
-            amaxes.update(input_amaxes(root, names, batches, recipe))
-        return amaxes
-
-    model = Switchable(module, recipe, calibrate, fp8=budget is not None and keep == "fp8")
+    calibrator = partial(_calibrator, batches)
+    model = Switchable(module, recipe, calibrator, fp8=budget is not None and keep == "fp8")
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated
@@ -89,6 +84,10 @@ def measure_sensitivity(
     if budget is not None:
         kept = _Mixer(module, recipe, model, reference, budget, keep, batches, said).found(layers)
     return Sensitivity(layers, together, recipe.name, chosen, len(batches), time.monotonic() - start, kept)
+
+
+def _calibrator(batches: Sequence[Batch], recipe: Recipe) -> Calibrator:
+    return lambda root, names: input_amaxes(root, names, batches, recipe)
 
 
 def _chosen(method: Method, layers: int) -> Literal["exact", "estimate"]:
@@ -150,9 +149,7 @@ class _Mixer:
         self._tried += 1
         self._said("quantizing with the recipe found")
         recipe = self._keeping(kept)
-        quantized = quantize_module(
-            self._module, recipe, calibrate=lambda root, names: input_amaxes(root, names, self._batches, recipe)
-        )
+        quantized = quantize_module(self._module, recipe, calibrate=_calibrator(self._batches, recipe))
         return recipe, self._value(quantized.module)
 
     def _value(self, module: nn.Module) -> float:

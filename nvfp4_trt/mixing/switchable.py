@@ -31,14 +31,16 @@ class Switchable:
         module: the model, which stays as it was.
         recipe: what to select and how to quantize it. Layers that it makes FP8 are FP8 wherever any layer of a
             mixture is quantized.
-        calibrate: as for `quantize_module`.
+        calibrator: gives for a recipe what `quantize_module` calibrates it with.
         fp8: whether FP8 is among the forms of its NVFP4 layers.
 
     Raises:
         Nvfp4Error: see `quantize_module`.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, calibrate: Calibrator, *, fp8: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, recipe: Recipe, calibrator: Callable[[Recipe], Calibrator], *, fp8: bool = False
+    ) -> None:
         self.module = open_attention(copy.deepcopy(module))
         selected = [each for each in select(self.module, recipe) if each.quantized]
         self.layers: tuple[Layer, ...] = tuple(each for each in selected if each.is_fp4)
@@ -48,10 +50,10 @@ class Switchable:
         """The layers that the recipe makes FP8."""
         self._places: dict[str, list[dict[Form, nn.Module]]] = {}
         self._now: dict[str, Form] = dict.fromkeys([layer.name for layer in selected], "model")
-        self._make(self.all_in("nvfp4"), recipe, calibrate)
+        self._make(self.all_in("nvfp4"), recipe, calibrator(recipe))
         if fp8:
             every = recipe.model_copy(update={"fp8": tuple(self._now)})
-            self._make(self.all_in("fp8"), every, calibrate)
+            self._make(self.all_in("fp8"), every, calibrator(every))
 
     def all_in(self, form: Form) -> dict[str, Form]:
         """Return the mixture in which every layer that is free to be is in one form."""
