@@ -56,6 +56,8 @@ class EngineRecord(BaseModel):
     """Form of the lowered graph."""
     loosened: str = ""
     """A dimension of one extent whose profile has another beside it, see `building.variants`."""
+    padded: bool = False
+    """Whether the number of rows became a multiple of 128."""
     optimize: Optimize = "off"
     """How much was tried."""
     candidates: tuple[Candidate, ...] = ()
@@ -230,6 +232,7 @@ def _record(
         passes=prepared.lowering.changes,
         form=prepared.variant.form,
         loosened=prepared.variant.loosened,
+        padded=prepared.variant.padded,
         optimize=optimize,
         candidates=found.candidates,
         over=found.over,

@@ -17,7 +17,18 @@ from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.building.variants import Variant
 from nvfp4_trt.costing import cost_engine, shapes_at
 from nvfp4_trt.errors import BuildFailedError
-from nvfp4_trt.passes import KEPT_BLOCKS, Blocks, Form, Lowering, keep_first_blocks, lower, strip_plugin_functions
+from nvfp4_trt.passes import (
+    KEPT_BLOCKS,
+    Blocks,
+    Form,
+    Lowering,
+    fix_dims,
+    keep_first_blocks,
+    lower,
+    missing_rows,
+    quantized_rows,
+    strip_plugin_functions,
+)
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.portable import load, save
 
@@ -42,6 +53,8 @@ class Candidate(BaseModel):
     form: Form
     loosened: str = ""
     """A dimension of one extent whose size was left open in the graph."""
+    padded: bool = False
+    """Whether its number of rows became a multiple of 128."""
     blocks: int = 0
     """How many of the model's repeated blocks were built; 0 for the whole model."""
     kernels: int = 0
@@ -58,9 +71,14 @@ class Candidate(BaseModel):
     """Why there is no engine; empty where there is one."""
 
     @property
+    def variant(self) -> Variant:
+        """What was tried."""
+        return Variant(self.form, self.loosened, self.padded)
+
+    @property
     def name(self) -> str:
         """What it is called in tables."""
-        name = Variant(self.form, self.loosened).name
+        name = self.variant.name
         return f"{name}, {self.blocks} blocks" if self.blocks else name
 
 
@@ -129,6 +147,16 @@ class Built:
         return self.cost.microseconds + (blocks.number - KEPT_BLOCKS) * middle
 
 
+def has_odd_rows(plan: Plan) -> bool:
+    """Tell whether the plain variant quantizes a known number of rows that is no multiple of 128."""
+    extents = Variant().extents(plan.ranges)
+    if plan.plugin is not None or len(extents) < len(plan.ranges):
+        return False
+    model, _ = load(plan.source)
+    fix_dims(model, extents)
+    return any(missing_rows(rows) for rows in quantized_rows(model.graph))
+
+
 def prepare(plan: Plan, variant: Variant, lowered: Path) -> Prepared:
     """Lower one variant of the whole model.
 
@@ -161,7 +189,8 @@ def _lowered(plan: Plan, variant: Variant, lowered: Path, model: ir.Model, block
     lowered.parent.mkdir(parents=True)
     profile = make_profile(model.graph.inputs, variant.ranges(plan.ranges), plan.metadata.example_shapes)
     extents = variant.extents(plan.ranges)
-    lowering = lower(model, plugin=plan.plugin is not None, form=variant.form, extents=extents)
+    plugin = plan.plugin is not None
+    lowering = lower(model, plugin=plugin, form=variant.form, extents=extents, pad_rows=variant.padded)
     shapes = shapes_at(model, {name: each.opt for name, each in profile.items()})
     if plan.plugin is not None:
         strip_plugin_functions(model)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from nvfp4_trt.building.candidate import Candidate, finish, prepare, prepare_trial
+from nvfp4_trt.building.candidate import Candidate, finish, has_odd_rows, prepare, prepare_trial
 from nvfp4_trt.building.outcomes import recall, remember
 from nvfp4_trt.building.process import Job, run_builds
 from nvfp4_trt.building.spec import BuildResult
@@ -81,7 +81,7 @@ class _Search:
         built = []
         for index, (variant, made) in enumerate(zip(each, prepared, strict=True)):
             if made is None:
-                self.tried.append(Candidate(form=variant.form, loosened=variant.loosened, error=_UNCUT))
+                self.tried.append(_told(variant).model_copy(update={"error": _UNCUT}))
                 continue
             outcome = known[index] if index in known else next(outcomes)
             built += self._settle(made, outcome, KEPT_BLOCKS, keep=index not in known)
@@ -112,7 +112,7 @@ class _Search:
 
     def _settle(self, made: Prepared, outcome: Outcome, blocks: int, *, keep: bool) -> list[Built]:
         """Audit and cost one build, and note it; return it where it is sound."""
-        told = Candidate(form=made.variant.form, loosened=made.variant.loosened, blocks=blocks)
+        told = _told(made.variant).model_copy(update={"blocks": blocks})
         if outcome is None:
             self.tried.append(told.model_copy(update={"error": OVER}))
             return []
@@ -158,7 +158,8 @@ def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: flo
         Nvfp4Error: any other error ends the search.
     """
     state = _Search(plan, work, name, time.monotonic() + budget, cached)
-    plain, *others = variants(optimize, plan.ranges)
+    odd_rows = optimize != "off" and has_odd_rows(plan)
+    plain, *others = variants(optimize, plan.ranges, odd_rows=odd_rows)
     blocks = find_blocks(layer.name for layer in plan.metadata.layers if layer.quantized) if others else None
     if blocks is not None:
         trials = state.trials([plain, *others], blocks)
@@ -186,6 +187,10 @@ def _best(built: Sequence[Built]) -> Built:
     best = min(built, key=lambda each: each.cost.microseconds)
     plain = [each for each in built if each.prepared.variant == Variant()]
     return plain[0] if plain and best.cost.microseconds > WORTH * plain[0].cost.microseconds else best
+
+
+def _told(variant: Variant) -> Candidate:
+    return Candidate(form=variant.form, loosened=variant.loosened, padded=variant.padded)
 
 
 def _in_short(error: Nvfp4Error) -> str:

@@ -23,11 +23,14 @@ class Variant(NamedTuple):
     form: Form = PLAIN
     loosened: str = ""
     """A dimension of one extent whose profile has another beside it, so that its size stays open in the graph."""
+    padded: bool = False
+    """Whether the number of rows becomes a multiple of 128 (`PadRows`)."""
 
     @property
     def name(self) -> str:
         """What it is called in the tables and in the names of folders."""
-        return f"{self.form}, {self.loosened} loosened" if self.loosened else self.form
+        parts = (self.form, f"{self.loosened} loosened" if self.loosened else "", "padded" if self.padded else "")
+        return ", ".join(part for part in parts if part)
 
     def ranges(self, given: Mapping[str, Range]) -> dict[str, Range]:
         """Return the ranges of dimensions that its profile is made of."""
@@ -46,22 +49,25 @@ class Variant(NamedTuple):
         return {} if self.form == "blocks" and everything_fixed else fixed
 
 
-def variants(optimize: Optimize, ranges: Mapping[str, Range]) -> tuple[Variant, ...]:
+def variants(optimize: Optimize, ranges: Mapping[str, Range], *, odd_rows: bool = False) -> tuple[Variant, ...]:
     """Return what a search tries, the plain variant first; of several that cost the same, the first one is kept.
 
     Args:
         optimize: how much.
         ranges: of every dynamic dimension of the model.
+        odd_rows: whether rows are known whose number is no multiple of 128.
     """
     plain = Variant()
     if optimize == "off":
         return (plain,)
     others = [form for form in FORMS if form != PLAIN]
     loose = _loosened(ranges)
+    padded = (Variant(padded=True),) if odd_rows else ()
     if optimize == "fast":
-        return (plain, *(Variant(form, loose[0] if loose and form == "blocks" else "") for form in others))
+        opened = (Variant(form, loose[0] if loose and form == "blocks" else "") for form in others)
+        return (plain, *opened, *padded)
     every = [Variant(form, name) for form in FORMS for name in ("", *loose)]
-    return (plain, *(each for each in every if each != plain))
+    return (plain, *(each for each in every if each != plain), *padded)
 
 
 def _loosened(ranges: Mapping[str, Range]) -> Sequence[str]:

@@ -18,8 +18,10 @@ from nvfp4_trt.passes.fp8_quantizers import Fp8Quantizers
 from nvfp4_trt.passes.gemm_to_matmul import GemmToMatMul
 from nvfp4_trt.passes.inline_scales import InlineScales
 from nvfp4_trt.passes.known_k import KnownK
+from nvfp4_trt.passes.maximum_apart import MaximumApart
 from nvfp4_trt.passes.merge_linears import MergeLinears
 from nvfp4_trt.passes.outer_scale import OuterScale
+from nvfp4_trt.passes.pad_rows import PadRows, missing_rows, quantized_rows
 from nvfp4_trt.passes.pick_before_norm import PickBeforeNorm
 from nvfp4_trt.passes.plugin_activations import PluginActivations
 from nvfp4_trt.passes.plugin_bodies import PluginBodies, strip_plugin_functions
@@ -101,6 +103,7 @@ def lower(
     portable_rest: bool = False,
     form: Form = PLAIN,
     extents: Mapping[str, int] | None = None,
+    pad_rows: bool = False,
 ) -> Lowering:
     """Run a whole pipeline on a portable model, in place.
 
@@ -112,6 +115,7 @@ def lower(
             the whole file: it has no kernels for the FLOAT4E2M1 of TensorRT's form.
         form: of the graph, where several mean the same.
         extents: dynamic dimensions that are to have one extent, by name; they become numbers in the graph.
+        pad_rows: where the number of rows is known then, make it a multiple of 128.
     """
     changes: dict[str, int] = {}
     gemms: dict[str, tuple[str, ...]] = {}
@@ -121,8 +125,12 @@ def lower(
         pipeline = (*PLUGIN_PASSES, PluginBodies)
     if form == "blocks":
         # In front of TensorRTQuantizers, which then finds what it leaves.
-        both = (BlockQuantizers, TensorRTQuantizers)
+        both = (MaximumApart, BlockQuantizers, TensorRTQuantizers)
         pipeline = tuple(each for kind in pipeline for each in (both if kind is TensorRTQuantizers else (kind,)))
+    if pad_rows:
+        pipeline = tuple(
+            each for kind in pipeline for each in ((kind, PadRows) if kind is FlattenRows else (kind,))
+        )
     if extents:
         changes["fixed-dims"] = fix_dims(model, extents)
     for kind in pipeline:
@@ -146,7 +154,7 @@ def _plugin_scales(graph: ir.Graph) -> dict[str, str]:
     return found
 
 
-_ALL: tuple[type[LoweringPass], ...] = (*PIPELINE, *PLUGIN_PIPELINE, BlockQuantizers)
+_ALL: tuple[type[LoweringPass], ...] = (*PIPELINE, *PLUGIN_PIPELINE, BlockQuantizers, MaximumApart, PadRows)
 _NAMES = [kind.__name__ for kind in dict.fromkeys(_ALL)]
 __all__ = [  # noqa: PLE0604
     "FORMS",
@@ -164,6 +172,8 @@ __all__ = [  # noqa: PLE0604
     "fix_dims",
     "keep_first_blocks",
     "lower",
+    "missing_rows",
+    "quantized_rows",
     "strip_plugin_functions",
     *_NAMES,
 ]

@@ -61,6 +61,7 @@ def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
         "passes": record.passes,
         "form": record.form,
         "loosened": record.loosened,
+        "padded": record.padded,
         "optimize": record.optimize,
         "candidates": [candidate.model_dump() for candidate in record.candidates],
         "over": record.over,

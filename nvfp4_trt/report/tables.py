@@ -61,10 +61,10 @@ def _candidates(record: EngineRecord) -> list[tuple[str, str]]:
     """Return a line for each variant that a search tried."""
     if len(record.candidates) < 2:  # noqa: PLR2004
         return []
-    chosen = (record.form, record.loosened, 0)
+    chosen = (record.form, record.loosened, record.padded, 0)
     lines = [
         (
-            f"tried {each.name}" + (" (chosen)" if (each.form, each.loosened, each.blocks) == chosen else ""),
+            f"tried {each.name}" + (" (chosen)" if (*each.variant, each.blocks) == chosen else ""),
             each.error
             or f"{each.kernels} kernels, {each.bytes / 1e6:,.1f} MB moved, {each.microseconds:,.1f} µs modelled"
             + (f", so {each.predicted:,.1f} µs for all" if each.blocks else ""),

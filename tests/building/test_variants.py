@@ -15,6 +15,17 @@ open_ = st.tuples(st.integers(1, 8), st.integers(0, 8), st.integers(1, 8)).map(
 ranges = st.dictionaries(st.sampled_from(["batch", "sequence", "images"]), fixed | open_)
 
 
+def test_rows_are_padded_where_they_are_known_and_odd():
+    shape = {"batch": Range(1, 1, 1)}
+    for optimize in ("fast", "full"):
+        found = variants(optimize, shape, odd_rows=True)
+        assert found[:-1] == variants(optimize, shape)
+        assert found[-1] == Variant(padded=True)
+        assert found[-1].name == "operator, padded"
+        assert found[-1].extents(shape) == {"batch": 1}
+    assert variants("off", shape, odd_rows=True) == (Variant(),)
+
+
 @given(st.sampled_from(OPTIMIZE), ranges)
 def test_the_plain_one_comes_first_and_none_comes_twice(optimize, given_ranges):
     found = variants(optimize, given_ranges)
