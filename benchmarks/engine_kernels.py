@@ -252,7 +252,11 @@ def main(
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="engine-kernels-") as work:
         engines = Engines(Path(work), peer_venv, layers, scale)
-        lines = [line for row in rows or ROWS for line in lines_of(row, engines, names or NAMES)]
+        lines = []
+        for row in rows or ROWS:
+            for line in lines_of(row, engines, names or NAMES):
+                click.echo(f"{line.row} {line.what}: {line.ours} / {line.baseline} = {line.ratio}", err=True)
+                lines.append(line)
     _say("altogether", time.perf_counter() - began)
     if as_json:
         click.echo(json.dumps([{**asdict(line), "met": line.met} for line in lines], indent=1))

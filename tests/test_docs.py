@@ -10,7 +10,7 @@ import pytest
 from nvfp4_trt import errors
 from nvfp4_trt.cli.main import cli
 from nvfp4_trt.layers import Layer
-from nvfp4_trt.passes import PIPELINE
+from nvfp4_trt.passes import PIPELINE, BlockQuantizers, MaximumApart, PadRows
 from nvfp4_trt.portable import Metadata, portable_functions
 from nvfp4_trt.recipe import RECIPES, load_recipe
 
@@ -133,4 +133,5 @@ def test_the_onnx_page_has_every_operator_key_and_pass():
     layer = Layer("fc", "Linear", (32, 32), "nvfp4")
     props = Metadata({}, (layer,), "spec", "", {}, {}).as_props()
     assert set(re.findall(r"^\| `(nvfp4\.\w+)`", text, re.MULTILINE)) == set(props)
-    assert re.findall(r"^\| `([a-z0-9]+-[a-z0-9-]+)`", text, re.MULTILINE) == [step.name for step in PIPELINE]
+    passes = (*PIPELINE, PadRows, MaximumApart, BlockQuantizers)
+    assert re.findall(r"^\| `([a-z0-9]+-[a-z0-9-]+)`", text, re.MULTILINE) == [step.name for step in passes]

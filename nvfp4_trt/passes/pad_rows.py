@@ -59,8 +59,8 @@ def missing_rows(rows: int) -> int:
 
 
 def quantized_rows(graph: ir.Graph) -> set[int]:
-    """Return the numbers of rows that activation quantizers of a portable graph see, as far as they are known."""
-    quantizers = {site.quantize for site in find_sites(graph)}
+    """Return the numbers of rows that NVFP4 quantizers of a portable graph see, as far as they are known."""
+    quantizers = {site.quantize for site in find_sites(graph) if not is_ours(site.quantize, {"Fp8Quantize"})}
     read = [node.inputs[0] for node in quantizers if node is not None and node.inputs[0] is not None]
     return {rows for x in read if x is not None and (rows := _count(x)) is not None}
 
@@ -91,7 +91,7 @@ class _Padding:
         given = quantize.inputs[1] if scale is None and len(quantize.inputs) > 1 else None
         if given is not None and (given.shape is None or math.prod(map(_number, given.shape)) != 1):
             return False
-        whole_tensor = scale is not None and scale.op_type == "PerTensorScale"
+        whole_tensor = scale is not None and scale.op_type.endswith("TensorScale")
         before = scale if scale is not None else quantize
         padded = self._zeros(x, before) if whole_tensor else self._padded(x, before)
         for reader in (quantize, scale):

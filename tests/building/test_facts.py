@@ -1,12 +1,15 @@
 """What the product leans on in TensorRT-RTX: a release that changes one of these facts fails here."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from tiny_networks import Network, fp8_linear, linear, rows_of
 
 import nvfp4_trt
 from nvfp4_trt.errors import ParseFailedError
+from nvfp4_trt.passes import MaximumApart, lower
+from nvfp4_trt.portable import load
 from nvfp4_trt.quantization.select import MIN_K
 
 pytestmark = pytest.mark.long
@@ -164,3 +167,59 @@ def test_a_scale_for_each_token_costs_one_kernel_behind_the_embeddings(bert):
 def test_a_scale_for_each_tensor_costs_two_kernels_an_activation(bert):
     extra = bert["w4a4-dynamic"].kernels - bert["w4a4-static"].kernels
     assert extra <= 2 * QUANTIZED_ACTIVATIONS + 1
+
+
+class Mlp(torch.nn.Module):
+    """A residual block with a norm and a GELU between two linears."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.down = torch.nn.LayerNorm(64), torch.nn.Linear(64, 256), torch.nn.Linear(256, 64)
+
+    def forward(self, x):
+        return x + self.down(torch.nn.functional.gelu(self.up(self.norm(x))))
+
+
+@pytest.fixture(scope="module")
+def mlps(tmp_path_factory):
+    """Two of them, in fp16 and per token."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("mlps") / "mlps.onnx"
+    x = torch.randn(2, 8, 64).half()
+    nvfp4_trt.export(
+        torch.nn.Sequential(Mlp(), Mlp()).half(), path, inputs=[{"input": x}], dynamic=["batch,sequence"]
+    )
+    return path
+
+
+def lowered_rows(folder, path, profile=None, **options):
+    model, _ = load(path)
+    lower(model, **options)
+    folder.mkdir()
+    return rows_of(folder, ir.to_proto(model), profile)
+
+
+def test_an_activation_computed_twice_is_never_written(tmp_path, mlps, monkeypatch):
+    profile = {"input": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}
+
+    def written(folder):
+        """Return how many tensors as wide as the hidden layer kernels that are no GEMM write in 16 bits."""
+        rows = lowered_rows(tmp_path / folder, mlps, profile, form="blocks")
+        outputs = [o for row in rows if row.type == "kgen" for o in row.outputs]
+        launches = sum(row.is_launch for row in rows)
+        return launches, sum(o.dtype == "Half" and o.dims[-1] == 256 for o in outputs)
+
+    launches, twice = written("twice")
+    assert twice == 0
+    monkeypatch.setattr(MaximumApart, "run", lambda *_: 0)
+    assert written("once") == (launches, 2)
+
+
+def test_rows_padded_to_whole_tiles_spare_a_kernel_a_quantizer(tmp_path, mlps):
+    extents = {"batch": 3, "sequence": 100}
+    plain, padded = (
+        lowered_rows(tmp_path / str(pad), mlps, extents=extents, pad_rows=pad) for pad in (False, True)
+    )
+    assert all(row.is_fp4_gemm for row in (*gemms(plain), *gemms(padded)))
+    assert len(gemms(padded)) == len(gemms(plain)) == 4
+    assert sum(row.is_launch for row in padded) <= sum(row.is_launch for row in plain) - 4

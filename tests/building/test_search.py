@@ -11,7 +11,7 @@ from nvfp4_trt.auditing import parse_record
 from nvfp4_trt.building import EngineRecord, build_engine, process
 from nvfp4_trt.building import search as search_module
 from nvfp4_trt.building.profiles import parse_ranges
-from nvfp4_trt.building.variants import variants
+from nvfp4_trt.building.variants import Variant, variants
 from nvfp4_trt.errors import Fp4LostError, InputSpecError, UnknownGpuError
 from nvfp4_trt.passes import KEPT_BLOCKS, PLAIN
 from nvfp4_trt.portable import load, save
@@ -117,17 +117,17 @@ def test_repeated_blocks_are_tried_once(deep, tmp_path, cache):
     tried = variants("full", parse_ranges(["batch=4", "sequence=64"]))
     trials = [each for each in record.candidates if each.blocks]
     wholes = [each for each in record.candidates if not each.blocks]
-    assert [(each.form, each.loosened) for each in trials] == list(tried)
+    assert [each.variant for each in trials] == list(tried)
     assert all(each.blocks == KEPT_BLOCKS and each.kernels and not each.error for each in trials)
     plain = trials[0]
     better = sorted(
         (t for t in trials if t.predicted < search_module.WORTH * plain.predicted), key=lambda t: t.predicted
     )
-    assert [(w.form, w.loosened) for w in wholes] == [(PLAIN, ""), *((t.form, t.loosened) for t in better[:3])]
+    assert [w.variant for w in wholes] == [Variant(), *(t.variant for t in better[:3])]
     least, first = min(each.microseconds for each in wholes), wholes[0].microseconds
     assert record.cost["microseconds_modelled"] == (least if least <= search_module.WORTH * first else first)
     for whole in wholes:  # what the trial left out is foreseen
-        trial = next(t for t in trials if (t.form, t.loosened) == (whole.form, whole.loosened))
+        trial = next(t for t in trials if t.variant == whole.variant)
         assert trial.predicted == pytest.approx(whole.microseconds, rel=0.1)
         assert trial.microseconds < 0.8 * whole.microseconds
     assert record.audit.counts() == (12, 12)
@@ -146,6 +146,20 @@ def test_known_outcomes_spare_the_trials(deep, tmp_path, cache, monkeypatch):
     assert len(built) == 1  # the engine itself
     assert again.candidates == first.candidates
     assert (again.form, again.rows) == (first.form, first.rows)
+
+
+def test_rows_that_fill_no_tile_are_tried_padded(tmp_path, deep):
+    """3 x 100 rows become 384: a kernel less at each quantizer, which is worth the bytes of 84 rows."""
+    record = build_engine(
+        deep, tmp_path / "e", backend=RTX, optimize="fast", dims=["batch=3", "sequence=100"], cache=False
+    ).record
+    told = {(each.variant, each.blocks): each for each in record.candidates}
+    plain, padded = (told[variant, KEPT_BLOCKS] for variant in (Variant(), Variant(padded=True)))
+    assert padded.kernels <= plain.kernels - 7
+    assert padded.bytes > plain.bytes
+    assert record.audit.counts() == (12, 12)
+    assert record.passes.get("pad-rows", 0) == (12 if record.padded else 0)
+    assert record.cost["microseconds_modelled"] <= told[Variant(), 0].microseconds
 
 
 def test_a_budget_that_is_over_leaves_the_plain_one(deep, tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 import nvfp4_trt
 from nvfp4_trt.passes import PIPELINE, FlattenRows, PadRows, fix_dims, lower, missing_rows, quantized_rows
 from nvfp4_trt.portable import is_ours, load
+from nvfp4_trt.recipe import load_recipe
 
 
 class Block(nn.Module):
@@ -109,6 +110,17 @@ def test_the_whole_lowering_means_the_same(block):
     (plain, *names), (padded, *same) = models
     assert names == same
     assert {name: array.tobytes() for name, array in plain.items()} == {n: a.tobytes() for n, a in padded.items()}
+
+
+@pytest.mark.parametrize("scaling", ["w4a4-dynamic", "w4a4-dynamic-token"])
+def test_fp8_among_the_layers_is_carried_along(tmp_path, scaling):
+    torch.manual_seed(0)
+    x, path = torch.randn(2, 3, 32), tmp_path / "mixed.onnx"
+    recipe = load_recipe(scaling).model_copy(update={"fp8": ("up",)})
+    nvfp4_trt.export(Block(), path, recipe=recipe, inputs=[{"x": x}], dynamic=["batch"])
+    run = apply(PadRows, flattened(path, {"batch": 2}), {"x": x.numpy()})
+    assert run.changes == 4
+    assert_same_bits(run)
 
 
 def test_known_rows_are_seen_in_the_portable_graph(block):
