@@ -166,11 +166,10 @@ def test_scales_found_before_belong_to_other_layers(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("recipe", ["w4a4-dynamic-token", "w4a4-static"])
-def test_rewritten_layers_are_fp4_in_the_engine(tmp_path, recipe):
+def test_rewritten_layers_are_fp4_in_the_engine(tmp_path):
     module, batch = vision()
     path = tmp_path / "m.onnx"
-    exported = nvfp4_trt.export(module, path, recipe=recipe, inputs=[batch], dynamic=["batch"], fix=True)
+    exported = nvfp4_trt.export(module, path, inputs=[batch], dynamic=["batch"], fix=True)
     built = nvfp4_trt.build(exported, tmp_path / "m.engine", backend="tensorrt_rtx", optimize="off")
     realized = {layer.name for layer in built.audit.layers if layer.realized}
     assert realized == {"patches.linear", "mix.linear", "thin.linear.linear", "odd.linear", "small.linear"}
