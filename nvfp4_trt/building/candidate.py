@@ -148,13 +148,16 @@ class Built:
 
 
 def has_odd_rows(plan: Plan) -> bool:
-    """Tell whether the plain variant quantizes a known number of rows that is no multiple of 128."""
+    """Tell whether the plain variant quantizes a known number of rows that is no multiple of 128.
+
+    The largest number counts: a pooler's few rows are no reason.
+    """
     extents = Variant().extents(plan.ranges)
     if plan.plugin is not None or len(extents) < len(plan.ranges):
         return False
     model, _ = load(plan.source)
     fix_dims(model, extents)
-    return any(missing_rows(rows) for rows in quantized_rows(model.graph))
+    return missing_rows(max(quantized_rows(model.graph), default=0)) > 0
 
 
 def prepare(plan: Plan, variant: Variant, lowered: Path) -> Prepared:
