@@ -1,10 +1,12 @@
-"""This project's columns of `accuracy.py`."""
+"""This project's columns of `accuracy.py`: its weight methods, and what goes with them."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from quantizers import ours
 
-from nvfp4_trt.recipe import Recipe, Smooth, SmoothMethod
+from nvfp4_trt.recipe import Recipe, Smooth, SmoothMethod, WeightMethod
 
 RANK = 32
 
@@ -20,7 +22,7 @@ def branched(recipe: Recipe) -> Recipe:
 
 
 OURS = (
-    ours("max"),
+    *(ours(str(each), partial(Recipe.with_method, method=each)) for each in WeightMethod),
     ours("max, smooth", smoothed),
     ours(f"max, rank {RANK}", branched),
     ours(f"max, smooth, rank {RANK}", lambda recipe: branched(smoothed(recipe))),

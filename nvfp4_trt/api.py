@@ -30,7 +30,7 @@ from nvfp4_trt.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from nvfp4_trt.errors import InputsMissingError, WrongKindError
+from nvfp4_trt.errors import InputsMissingError, RecipeInvalidError, WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
 from nvfp4_trt.fixing import fix_module
 from nvfp4_trt.loading import (
@@ -49,7 +49,7 @@ from nvfp4_trt.qat import refuse_prepared
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
 from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, load_recipe
+from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, RuleName, WeightMethod, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -89,6 +89,7 @@ def quantize(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fp8: Sequence[str] = (),
+    weights: str | None = None,
     inplace: bool = False,
 ) -> QuantizedModel:
     """Quantize a module's linear layers to NVFP4 or FP8.
@@ -101,6 +102,12 @@ def quantize(
         only: patterns of the layers to quantize, instead of the recipe's.
         exclude: patterns of layers to leave as they are, beside the recipe's.
         fp8: patterns of layers to make FP8 instead, beside the recipe's.
+        recipe: a built-in name, a YAML file, or a `Recipe`.
+        inputs: calibration batches, by the names of the forward's parameters; a static recipe and the weight
+            methods with `gptq` need them.
+        only: patterns of the layers to quantize, instead of the recipe's.
+        exclude: patterns of layers to leave as they are, beside the recipe's.
+        weights: the weight method of all layers, instead of the recipe's.
         inplace: change `model` itself, which saves the memory of a copy.
 
     Returns:
@@ -118,10 +125,11 @@ def quantize(
     chosen = recipe_for(recipe, given).with_patterns(only, exclude, fp8)
     if given is not None:
         given.check_recipe(chosen)
+    chosen = chosen if weights is None else chosen.with_method(_method(weights))
     if given is not None and given.source_kind is SourceKind.MODULE:
         given.check_belongs(SourceKind.MODULE, hash_module(model))
     batches = () if inputs is None else inputs
-    if chosen.transforms:  # which run the batches too
+    if chosen.transforms or chosen.weights.needs_inputs:  # which run the batches too
         batches = list(batches)
     calibrator = calibrator_for(chosen, given, batches)
     return quantize_module(model, chosen, calibrate=calibrator, inputs=batches, inplace=inplace)
@@ -212,6 +220,7 @@ def export(
     exclude: Sequence[str] = (),
     fp8: Sequence[str] = (),
     fix: bool = False,
+    weights: str | None = None,
     factory: str | None = None,
     trust_pickle: bool = False,
     dtype: str | torch.dtype | None = None,
@@ -235,6 +244,7 @@ def export(
         exclude: patterns of layers to leave as they are, beside the recipe's.
         fp8: patterns of layers to make FP8 instead, beside the recipe's.
         fix: first rewrite layers, their meaning unchanged, so that more can be FP4; see `fixing.fix_module`.
+        weights: the weight method of all layers, instead of the recipe's.
         factory: `package.module:function` that makes the module of a state dict or safetensors file.
         trust_pickle: let the file run code where loading it means that.
         dtype: cast the model and its floating inputs first: `float32`, `float16` or `bfloat16`.
@@ -246,10 +256,10 @@ def export(
     check_writable(path)
     known = given_calibration(calibration)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
-        if only or exclude or fp8 or fix or known is not None:
+        if only or exclude or fp8 or fix or weights is not None or known is not None:
             raise WrongKindError(
                 f"{_named(model)} is quantized already: its own layers are FP4, with its own scales",
-                "leave out --only, --exclude, --fp8, --fix and --calibration",
+                "leave out --only, --exclude, --fp8, --fix, --weights and --calibration",
             )
         held = model.module if isinstance(model, QuantizedModel) else model
         with _modes_kept(held), Spill(path) as spill:
@@ -270,6 +280,7 @@ def export(
     chosen = recipe_for(recipe, known).with_patterns(only, exclude, fp8)
     if known is not None:
         known.check_recipe(chosen)
+    chosen = chosen if weights is None else chosen.with_method(_method(weights))
     with _modes_kept(model), Spill(path) as spill:
         loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = _inputs(loaded, inputs, input_specs, seed)
@@ -365,12 +376,15 @@ def pack(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     rule: str = "spec",
+    method: str = "max",
 ) -> PackedFile:
     """Pack the weights of a safetensors file into NVFP4, and copy its other tensors.
 
     Args: and raises: see `nvfp4_trt.quantization.packed_files.pack_file`.
     """
-    return pack_file(Path(source), Path(output), only=only, exclude=exclude, rule=RuleName(rule))
+    return pack_file(
+        Path(source), Path(output), only=only, exclude=exclude, rule=RuleName(rule), method=_method(method)
+    )
 
 
 def convert(source: str | Path, output: str | Path, *, to: str) -> Converted:
@@ -599,6 +613,15 @@ def _own_device(device: torch.device) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
+
+
+def _method(name: str) -> WeightMethod:
+    try:
+        return WeightMethod(name)
+    except ValueError:
+        raise RecipeInvalidError(
+            f"{name!r} is not a weight method", f"choose one of {', '.join(WeightMethod)}"
+        ) from None
 
 
 def _inputs(loaded: LoadedModel, inputs: GivenInputs, specs: Sequence[str], seed: int) -> Inputs:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
+from nvfp4_trt.patterns import matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,20 +60,66 @@ class RuleName(StrEnum):
     COMPRESSED_TENSORS = "compressed-tensors"
 
 
+class WeightMethod(StrEnum):
+    """How a weight's scales and codes are chosen (see docs/weight-methods.md)."""
+
+    MAX = "max"
+    """Each block's largest magnitude maps to 6, and values go to the nearest code."""
+    MSE = "mse"
+    """The block scales, and the per-tensor scale, with the least squared error."""
+    FOUR_OVER_SIX = "four-over-six"
+    """The largest magnitude of a block maps to 6 or to 4, whichever errs less."""
+    GPTQ = "gptq"
+    """Codes that make good what the codes before them did to the layer's output; scales as of `max`."""
+    GPTQ_MSE = "gptq+mse"
+    GPTQ_FOUR_OVER_SIX = "gptq+four-over-six"
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the method looks at what enters the layer."""
+        return self.value.startswith("gptq")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Weights(_Strict):
-    """How weights are quantized: always two-level, amax / 2688 per tensor.
+    """How weights are quantized: always two-level.
 
     The rule concerns weights alone: a peer's way of rounding them travels as bytes, while activations are
-    quantized at run time by TensorRT, which knows one way.
+    quantized at run time by TensorRT, which knows one way. So do the methods.
     """
 
     rule: RuleName = RuleName.SPEC
     low_rank: Annotated[int, Field(ge=0, le=256)] = 0
     """Rank of the branch beside each FP4 GEMM (see `nvfp4_trt.quantization.transforms.low_rank`); 0: none."""
+    method: WeightMethod = WeightMethod.MAX
+    methods: tuple[tuple[str, WeightMethod], ...] = ()
+    """By pattern, for some layers: of several patterns that match a layer the last one counts. A mapping is taken
+    too; pairs keep their order wherever a recipe is written with its keys sorted.
+    """
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _as_pairs(cls, given: object) -> object:
+        return tuple(given.items()) if isinstance(given, dict) else given
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether a method looks at what enters a layer."""
+        return any(method.needs_inputs for method in (self.method, *(each for _, each in self.methods)))
+
+    def methods_of(self, names: Sequence[str]) -> dict[str, WeightMethod]:
+        """Return the method of each of these layers.
+
+        Raises:
+            PatternMatchesNothingError: a pattern of `methods` matches none of them.
+        """
+        found = dict.fromkeys(names, self.method)
+        for pattern, method in self.methods:
+            found |= dict.fromkeys(matching(names, [pattern], option="weights.methods"), method)
+        return found
 
 
 class SmoothMethod(StrEnum):
@@ -171,6 +218,11 @@ class Recipe(_Strict):
             "fp8": (*self.fp8, *fp8),
         }
         return self.model_copy(update=changed)
+
+    def with_method(self, method: WeightMethod) -> Recipe:
+        """Return the recipe with one weight method for all layers."""
+        weights = self.weights.model_copy(update={"method": method, "methods": ()})
+        return self.model_copy(update={"weights": weights})
 
 
 def _builtin(name: str, scaling: ActivationScaling) -> Recipe:

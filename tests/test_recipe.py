@@ -2,8 +2,18 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from nvfp4_trt.errors import FileMissingError, RecipeInvalidError
-from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, as_mapping, load_recipe
+from nvfp4_trt.cli.options import WEIGHT_METHODS
+from nvfp4_trt.errors import FileMissingError, PatternMatchesNothingError, RecipeInvalidError
+from nvfp4_trt.recipe import (
+    DEFAULT_RECIPE,
+    RECIPES,
+    ActivationScaling,
+    Recipe,
+    RuleName,
+    WeightMethod,
+    as_mapping,
+    load_recipe,
+)
 
 
 @pytest.fixture
@@ -34,6 +44,7 @@ def test_a_name_and_a_recipe_load_as_themselves(name):
     [
         *RECIPES.values(),
         RECIPES["w4a4-static"].model_copy(update={"only": ("a.*", "b"), "exclude": ("*.head",), "name": "x y"}),
+        Recipe(name="methods", weights={"method": "mse", "methods": {"z": "gptq", "*": "max", "a": "gptq+mse"}}),
     ],
     ids=lambda r: r.name,
 )
@@ -190,3 +201,32 @@ def test_bad_transforms_of_a_file(tmp_path, text):
     path.write_text(text)
     with pytest.raises(RecipeInvalidError, match=r"smooth|low_rank"):
         load_recipe(path)
+
+
+def test_the_last_pattern_that_matches_a_layer_says_its_method(write):
+    text = """
+    weights:
+      method: mse
+      methods:
+        "enc.*": gptq+mse
+        "*.out": four-over-six
+    """
+    weights = load_recipe(write(text)).weights
+    names = ["enc.q", "enc.out", "head"]
+    assert weights.methods_of(names) == {
+        "enc.q": WeightMethod.GPTQ_MSE,
+        "enc.out": WeightMethod.FOUR_OVER_SIX,
+        "head": WeightMethod.MSE,
+    }
+    assert [method.needs_inputs for method in WeightMethod] == [False, False, False, True, True, True]
+    with pytest.raises(PatternMatchesNothingError, match=r"weights\.methods 'enc\.\*' matches none"):
+        weights.methods_of(["head", "a.out"])
+
+
+def test_an_unknown_method_is_named(write):
+    with pytest.raises(RecipeInvalidError, match=r"weights\.methods\.0\.1: Input should be 'max', 'mse'"):
+        load_recipe(write("weights: {methods: {'*': best}}"))
+
+
+def test_the_command_line_offers_every_method():
+    assert tuple(WeightMethod) == WEIGHT_METHODS

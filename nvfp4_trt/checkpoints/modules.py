@@ -24,7 +24,7 @@ from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.quantization.given import GivenWeight, place_given
 from nvfp4_trt.quantization.modules import PackedWeight
 from nvfp4_trt.quantization.packed_files import PREFIX
-from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, Weights
+from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES, ActivationScaling, Recipe, RuleName, WeightMethod, Weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, *, factory: str | None = None, recipe: Recipe | 
     common = recipe or Recipe(name=f"from {checkpoint.format}")
     common = common.model_copy(
         update={
-            "weights": Weights(rule=_rule(checkpoint)),
+            "weights": Weights(rule=_rule(checkpoint), method=_method(checkpoint)),
             "activations": common.activations.model_copy(update={"scaling": scalings.most_common(1)[0][0]}),
         }
     )
@@ -136,6 +136,12 @@ def _opened(module: nn.Module, weights: StateDict) -> nn.Module:
         if isinstance(child, nn.MultiheadAttention) and any(each.endswith(first) for each in weights):
             return open_attention(module)
     return module
+
+
+def _method(checkpoint: Checkpoint) -> WeightMethod:
+    """Return how scales were chosen: the header's word, or `max`, which is what the formats' own packages do."""
+    said = checkpoint.source.metadata.get(f"{PREFIX}method")
+    return WeightMethod(said) if said in set(WeightMethod) else WeightMethod.MAX
 
 
 def _placeholder(weight: StoredWeight) -> Tensor:

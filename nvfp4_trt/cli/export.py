@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nvfp4_trt.cli.options import model_options, source_options
+from nvfp4_trt.cli.options import WEIGHT_METHODS, model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
 
 
@@ -25,6 +25,11 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 @click.option("--fix", is_flag=True, help="First rewrite layers so that more can be FP4; the meaning stays.")
 @click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 instead of NVFP4.")
 @click.option(
+    "--weights",
+    type=click.Choice(WEIGHT_METHODS),
+    help="How the weights' scales and codes are chosen, for all layers; gptq and its like need --inputs.",
+)
+@click.option(
     "--dynamic",
     multiple=True,
     metavar="[NAME:]DIM,DIM",
@@ -41,6 +46,7 @@ def export(
     exclude: tuple[str, ...],
     fp8: tuple[str, ...],
     fix: bool,
+    weights: str | None,
     dynamic: tuple[str, ...],
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
@@ -65,6 +71,7 @@ def export(
             exclude=exclude,
             fp8=fp8,
             fix=fix,
+            weights=weights,
             dynamic=dynamic,
             **source_options(source),
         )

@@ -9,6 +9,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+WEIGHT_METHODS = ("max", "mse", "four-over-six", "gptq", "gptq+mse", "gptq+four-over-six")
+"""The values of `recipe.WeightMethod`, which takes pydantic to import."""
+
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says how to load a model and what to feed it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvfp4_trt.cli.options import WEIGHT_METHODS
 from nvfp4_trt.cli.output import output_options, print_result, working
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How block scales are rounded.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(WEIGHT_METHODS),
+    default="max",
+    show_default=True,
+    help="How scales are chosen; gptq and its like need inputs, which `export` takes.",
+)
 @output_options
 def pack(
     file: Path,
@@ -36,6 +44,7 @@ def pack(
     only: tuple[str, ...],
     exclude: tuple[str, ...],
     rule: str,
+    method: str,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
 ) -> None:
@@ -45,10 +54,9 @@ def pack(
     its name without `.weight`.
     """
     with working(f"packing {file}"):
-        from nvfp4_trt.quantization.packed_files import pack_file
-        from nvfp4_trt.recipe import RuleName
+        from nvfp4_trt import api
 
-        made = pack_file(file, output, only=only, exclude=exclude, rule=RuleName(rule))
+        made = api.pack(file, output, only=only, exclude=exclude, rule=rule, method=method)
     print_result(_object(made), as_json=as_json, people=lambda: _summary(made))
 
 

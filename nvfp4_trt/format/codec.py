@@ -7,6 +7,7 @@ under `torch.compile` and `torch.export`. On a CPU and untraced, `cpu` does the 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,9 @@ from nvfp4_trt.format import cpu
 from nvfp4_trt.format.constants import BLOCK, E2M1_MAX, E2M1_VALUES, FLT_MAX
 from nvfp4_trt.format.rules import SPEC, ScaleRule
 from nvfp4_trt.format.scales import block_scale_from_amax, scale_elements, scale_from_amax
+
+if TYPE_CHECKING:
+    from nvfp4_trt.format.scales import ChooseScales
 
 _NAN_BYTE = 0x7F
 
@@ -61,6 +65,7 @@ def quantize(
     rule: ScaleRule = SPEC,
     *,
     inverse_scale: torch.Tensor | None = None,
+    choose: ChooseScales | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize along the last axis, in blocks of 16.
 
@@ -73,6 +78,7 @@ def quantize(
         rule: how block scales are rounded.
         inverse_scale: the reciprocal of `per_tensor_scale` where it is known better than as
             `1 / per_tensor_scale`, as from `scale_from_amax`; same shape.
+        choose: what chooses other block scales than the rule; for a finite `x` with a scale `[]`.
 
     Returns:
         `(packed, block_scale)`: uint8 `[..., K/2]`, low nibble first, and e4m3fn `[..., K/16]`.
@@ -86,8 +92,8 @@ def quantize(
     if cpu.eager_on_cpu(x.detach(), scale.detach(), inverse.detach()):
         amax = cpu.block_amax(x)
         if amax.numel() and float(amax.amax()) < math.inf:  # False for NaN
-            return cpu.quantize_finite(x, amax, scale, inverse, rule)
-    return _quantize(x, scale, inverse, rule)
+            return cpu.quantize_finite(x, amax, scale, inverse, rule, choose)
+    return _quantize(x, scale, inverse, rule, choose)
 
 
 def pack_weight(weight: torch.Tensor, rule: ScaleRule = SPEC) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -145,7 +151,11 @@ def _check_blocks(x: torch.Tensor) -> None:
 
 
 def _quantize(
-    x: torch.Tensor, scale: torch.Tensor, inverse: torch.Tensor, rule: ScaleRule
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    inverse: torch.Tensor,
+    rule: ScaleRule,
+    choose: ChooseScales | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     wide = x.float().clamp(-FLT_MAX, FLT_MAX)
     blocks = wide.reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
@@ -153,6 +163,9 @@ def _quantize(
     poisoned = blocks.isnan().any(dim=-1)
     amax = torch.where(poisoned, 0.0, blocks.abs().amax(dim=-1))
     block_scale = block_scale_from_amax(amax, scale, inverse, rule)
+    if choose is not None:
+        flat = choose(blocks.view(-1, BLOCK), amax.view(-1), block_scale.view(-1), scale, inverse, rule)
+        block_scale = flat.view(block_scale.shape)
     decoded = block_scale.float()
     dead = poisoned | (decoded == 0)
     scaled = scale_elements(blocks, torch.where(dead, 1.0, decoded), scale, inverse, rule)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nvfp4_trt.format.rules import ScaleRule
+    from nvfp4_trt.format.scales import ChooseScales
 
 _PIECE = 16384
 """Blocks in a piece: 256 Ki elements. Smaller ones would lie nearer to the core, but cost more in calls
@@ -75,7 +76,12 @@ def block_amax(x: torch.Tensor) -> torch.Tensor:
 
 
 def quantize_finite(
-    x: torch.Tensor, amax: torch.Tensor, scale: torch.Tensor, inverse: torch.Tensor, rule: ScaleRule
+    x: torch.Tensor,
+    amax: torch.Tensor,
+    scale: torch.Tensor,
+    inverse: torch.Tensor,
+    rule: ScaleRule,
+    choose: ChooseScales | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize a tensor without NaN and infinity, given the largest magnitudes of its blocks.
 
@@ -85,6 +91,7 @@ def quantize_finite(
         scale: fp32 `[]` or `[..., 1]`.
         inverse: the reciprocal of `scale`, same shape.
         rule: how block scales are rounded.
+        choose: what chooses other block scales than those that the rule makes of `amax`.
 
     Returns:
         As `codec.quantize`.
@@ -98,6 +105,8 @@ def quantize_finite(
     for piece in _pieces(len(flat)):
         s_t, inv = scale_of(piece), inverse_of(piece)
         rounded = block_scale_from_amax(largest[piece], s_t, inv, rule)
+        if choose is not None:
+            rounded = choose(flat[piece], largest[piece], rounded, s_t, inv, rule)
         block_scale[piece] = rounded
         s_b = _decode_e4m3(rounded)
         dead = s_b == 0 if float(s_b.amin()) == 0 else None

@@ -10,7 +10,17 @@ from nvfp4_trt.format.constants import E2M1_MAX, E4M3_MAX, SMALLEST_SCALE, TWO_L
 from nvfp4_trt.format.rules import SPEC, Arithmetic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nvfp4_trt.format.rules import ScaleRule
+
+    ChooseScales = Callable[
+        [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, ScaleRule], torch.Tensor
+    ]
+    """What chooses block scales. Takes finite blocks `[B, 16]`, their largest magnitudes fp32 `[B]`, the block
+    scales e4m3fn `[B]` that the rule makes of those, the per-tensor scale and its reciprocal (fp32, broadcastable
+    to `[B]`), and the rule; returns block scales e4m3fn `[B]`.
+    """
 
 
 def round_e4m3(x: torch.Tensor) -> torch.Tensor:

@@ -10,22 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from nvfp4_trt import format as fmt
+from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.layers import NVFP4, Layer
 from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization import attention
 from nvfp4_trt.quantization.fp8_modules import Fp8Linear, Fp8Quantizer, Fp8Weight, fp8_weight
+from nvfp4_trt.quantization.layerwise import Layerwise
+from nvfp4_trt.quantization.methods import scale_choice
+from nvfp4_trt.quantization.methods.gptq import gptq
 from nvfp4_trt.quantization.modules import ActivationQuantizer, PackedWeight, QuantEmbedding, QuantLinear
 from nvfp4_trt.quantization.packing import check_finite, every_core, pack
 from nvfp4_trt.quantization.select import select, weight_nk
 from nvfp4_trt.quantization.transforms import BUFFERS, transform
-from nvfp4_trt.recipe import ActivationScaling, Recipe
+from nvfp4_trt.recipe import ActivationScaling, Recipe, WeightMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
-    from nvfp4_trt.loading import Batch
-    from nvfp4_trt.loading.spill import Spill
+    from nvfp4_trt.loading import Batch, Spill
+    from nvfp4_trt.quantization.methods.moments import Moments
 
     Calibrator = Callable[[nn.Module, tuple[str, ...]], Mapping[str, float]]
 
@@ -69,12 +73,15 @@ def quantize_module(
         recipe: what to select and how to scale.
         calibrate: called with the module (its attention opened, nothing quantized yet) and the names of the
             layers that need a static scale; returns amax(|input|) of each. Needed for `w4a4-static`.
-        inputs: calibration batches by the names of the forward's parameters, for the recipe's transforms.
+        inputs: calibration batches by the names of the forward's parameters, for the recipe's transforms, and for
+            weight methods that look at inputs.
         inplace: change `module` itself; otherwise a deep copy.
         spill: where packed weights are kept, which must outlive the result; in memory by default.
 
     Raises:
         NonfiniteWeightError: a selected weight holds NaN or infinity.
+        InputsMissingError: a weight method looks at inputs, and there are none, or they do not reach a layer.
+        NonfiniteCalibrationError, InputsMismatchError, ModelRunError: see `Layerwise`.
         FileTruncatedError: the file of a mapped weight has become shorter.
         PatternMatchesNothingError, NothingToQuantizeError: see `select`.
         InputsMissingError, InputsMismatchError, ModelRunError, NonfiniteCalibrationError: see `transform`.
@@ -84,8 +91,12 @@ def quantize_module(
         return transform(root, names, recipe, inputs)
 
     root, layers, amaxes = plan(module if inplace else copy.deepcopy(module), recipe, calibrate, transforming)
+    methods = recipe.weights.methods_of([layer.name for layer in layers])
     with every_core() as pool:
-        swap = _Swap(recipe, amaxes, pool, spill)
+        swap = _Swap(recipe, methods, amaxes, pool, spill)
+        _layer_by_layer(
+            root, [layer.name for layer in layers if layer.quantized and not layer.is_fp8], swap, inputs
+        )
         for layer in layers:
             if layer.quantized:
                 make = swap.fp8_linear if layer.is_fp8 else swap.linear
@@ -153,21 +164,47 @@ def embedding_row(name: str, module: nn.Module) -> Layer:
     return Layer(name, "Embedding", tuple(module.get_parameter("weight").shape), NVFP4)
 
 
+def _layer_by_layer(root: nn.Module, chosen: Sequence[str], swap: _Swap, inputs: Iterable[Batch] | None) -> None:
+    """Pack weights in the order in which their layers run, where a method looks at what enters its layer."""
+    needed = [name for name in chosen if swap.methods[name].needs_inputs]
+    if not needed:
+        return
+    batches = tuple(inputs or ())
+    if not batches:
+        layer = needed[0]
+        raise InputsMissingError(
+            f"the weight method {swap.methods[layer]} of the layer {layer} looks at inputs, and none were given",
+            "give --inputs with data like that of use, or choose mse, which looks at weights alone",
+        )
+    quantizers = {name: swap.quantizer(name, weight_nk(root.get_submodule(name))) for name in chosen}
+    with Layerwise(root, quantizers, needed, batches) as layerwise:
+        for stage in layerwise.stages():
+            for name in stage.layers:
+                layerwise.replace(name, swap.linear(name, root.get_submodule(name), stage.moments))
+
+
 class _Swap:
     """Makes the replacements; a weight that several layers share is packed once and shared again."""
 
     def __init__(
-        self, recipe: Recipe, amaxes: Mapping[str, float], pool: ThreadPoolExecutor, spill: Spill | None
+        self,
+        recipe: Recipe,
+        methods: Mapping[str, WeightMethod],
+        amaxes: Mapping[str, float],
+        pool: ThreadPoolExecutor,
+        spill: Spill | None,
     ) -> None:
         self.recipe = recipe
+        self.methods = methods
         self.amaxes = amaxes
         self.pool = pool
         self.spill = spill
         self.packed: dict[tuple[object, ...], tuple[PackedWeight, Tensor]] = {}
 
-    def linear(self, name: str, module: nn.Module) -> QuantLinear:
+    def linear(self, name: str, module: nn.Module, moments: Moments | None = None) -> QuantLinear:
         weight = weight_nk(module)
-        made = QuantLinear(self._pack(name, weight), module.bias, self._quantizer(name, weight), weight.dtype)  # type: ignore[arg-type]
+        packed = self._pack(name, weight, moments)
+        made = QuantLinear(packed, module.bias, self.quantizer(name, weight), weight.dtype)  # type: ignore[arg-type]
         carry_over(module, made)
         return made
 
@@ -197,17 +234,22 @@ class _Swap:
         carry_over(module, made)
         return made
 
-    def _pack(self, name: str, weight: Tensor) -> PackedWeight:
+    def _pack(self, name: str, weight: Tensor, moments: Moments | None) -> PackedWeight:
         key = identity(weight)
         if key not in self.packed:
-            packed = pack(weight, fmt.scale_rule(self.recipe.weights.rule), f"{name}.weight", self.pool)
+            rule, choice = fmt.scale_rule(self.recipe.weights.rule), scale_choice(self.methods[name])
+            if moments is not None and self.methods[name].needs_inputs:
+                check_finite(weight, f"{name}.weight")
+                packed = gptq(weight.detach(), moments, rule, choice, self.pool)
+            else:
+                packed = pack(weight, rule, f"{name}.weight", self.pool, choice)
             if self.spill is not None:
                 packed = PackedWeight(*self.spill.keep(packed))
             # The weight itself is kept beside: while it lives, no other can take its address.
             self.packed[key] = (packed, weight)
         return self.packed[key][0]
 
-    def _quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:
+    def quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:
         scaling = self.recipe.activations.scaling
         return ActivationQuantizer(scaling, input_scale(scaling, self.amaxes.get(name), weight.device))
 

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from nvfp4_trt import format as fmt
 from nvfp4_trt.atomic import output_file
-from nvfp4_trt.errors import NothingToQuantizeError, WrongKindError
+from nvfp4_trt.errors import InputsMissingError, NothingToQuantizeError, WrongKindError
 from nvfp4_trt.loading.safetensors_files import Entry, Header, map_tensors, read_header
 from nvfp4_trt.loading.safetensors_writing import Place, copy_region, header_bytes, laid_out, write_at
 from nvfp4_trt.loading.sniffing import FileKind, sniff
 from nvfp4_trt.patterns import matching
+from nvfp4_trt.quantization.methods import scale_choice
 from nvfp4_trt.quantization.packing import every_core, pack_into
-from nvfp4_trt.recipe import RuleName
+from nvfp4_trt.recipe import RuleName, WeightMethod
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ def pack_file(
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
     rule: RuleName = RuleName.SPEC,
+    method: WeightMethod = WeightMethod.MAX,
 ) -> PackedFile:
     """Pack a safetensors file's weights.
 
@@ -66,8 +68,10 @@ def pack_file(
         only: patterns of names, without `.weight`, to pack; all by default.
         exclude: patterns of names to leave as they are.
         rule: how block scales are rounded.
+        method: how scales are chosen; one that looks at the weights alone.
 
     Raises:
+        InputsMissingError: the method needs to know what enters each layer.
         FileMissingError, FileTruncatedError, NotAModelError: see `sniff` and `read_header`.
         WrongKindError: the file is none of safetensors, or is packed already.
         PatternMatchesNothingError: a pattern matches no weight that can be packed.
@@ -75,6 +79,11 @@ def pack_file(
         NonfiniteWeightError: a weight holds NaN or infinity.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
     """
+    if method.needs_inputs:
+        raise InputsMissingError(
+            f"{method} looks at what enters each layer, and a file of weights has no inputs",
+            f"nvfp4-trt export MODEL -o FILE --weights {method} --inputs ..., or pack with mse",
+        )
     if sniff(source) is not FileKind.SAFETENSORS:
         raise WrongKindError(
             f"{source} is not a safetensors file", "packing takes one; other models go through `nvfp4-trt export`"
@@ -82,12 +91,12 @@ def pack_file(
     header = read_header(source)
     chosen = _select(header, source, only, exclude)
     places = _places(header, chosen, source)
-    start = header_bytes(places, _metadata(header, chosen, rule))
+    start = header_bytes(places, _metadata(header, chosen, rule, method))
     with output_file(output) as made, made.open("w+b", buffering=0) as file:
         size = len(start) + sum(place.length for place in places.values())
         os.posix_fallocate(file.fileno(), 0, size)  # a disk that is too small is told of now
         write_at(file.fileno(), 0, start)
-        _fill(file.fileno(), len(start), source, header, chosen, places, rule)
+        _fill(file.fileno(), len(start), source, header, chosen, places, rule, method)
     return PackedFile(output, tuple(chosen), len(header.tensors) - len(chosen), source.stat().st_size, size)
 
 
@@ -136,7 +145,7 @@ def _places(header: Header, chosen: Sequence[str], source: Path) -> dict[str, Pl
     return laid_out(found)
 
 
-def _metadata(header: Header, chosen: Sequence[str], rule: RuleName) -> dict[str, str]:
+def _metadata(header: Header, chosen: Sequence[str], rule: RuleName, method: WeightMethod) -> dict[str, str]:
     weights = {
         name: {
             "shape": header.tensors[name].shape,
@@ -148,6 +157,7 @@ def _metadata(header: Header, chosen: Sequence[str], rule: RuleName) -> dict[str
         **header.metadata,
         f"{PREFIX}version": VERSION,
         f"{PREFIX}scale_rule": str(rule),
+        f"{PREFIX}method": str(method),
         f"{PREFIX}weights": json.dumps(weights),
     }
 
@@ -160,6 +170,7 @@ def _fill(
     chosen: Sequence[str],
     places: dict[str, Place],
     rule: RuleName,
+    method: WeightMethod,
 ) -> None:
     mapped = map_tensors([source])
     packed = set(chosen)
@@ -177,5 +188,5 @@ def _fill(
                 write_at(file, at[0] + rows.start * (at[2] // 2), packed)
                 write_at(file, at[1] + rows.start * (at[2] // fmt.BLOCK), block)
 
-            scale = pack_into(take, mapped[name], fmt.scale_rule(rule), name, pool)
+            scale = pack_into(take, mapped[name], fmt.scale_rule(rule), name, pool, scale_choice(method))
             write_at(file, start + places[name + PER_TENSOR_SCALE].offset, scale)

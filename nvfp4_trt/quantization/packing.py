@@ -16,12 +16,14 @@ from nvfp4_trt import format as fmt
 from nvfp4_trt.errors import NonfiniteWeightError
 from nvfp4_trt.format import cpu
 from nvfp4_trt.loading.stored import read_into, region_of, release
+from nvfp4_trt.quantization.methods.max import MAX
 from nvfp4_trt.quantization.modules import PackedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nvfp4_trt.loading.stored import Region
+    from nvfp4_trt.quantization.methods import ScaleChoice
 
 _CHUNK = 1 << 20
 """Elements in a chunk: the temporaries of its quantization are 12 bytes for each of a quarter of them."""
@@ -47,14 +49,17 @@ def every_core() -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(threads)  # a thread's own number is also that of threads to come
 
 
-def pack(weight: Tensor, rule: fmt.ScaleRule, name: str, pool: ThreadPoolExecutor) -> PackedWeight:
-    """Quantize a weight `[N, K]`, bit for bit as `format.pack_weight` does.
+def pack(
+    weight: Tensor, rule: fmt.ScaleRule, name: str, pool: ThreadPoolExecutor, choice: ScaleChoice = MAX
+) -> PackedWeight:
+    """Quantize a weight `[N, K]`; with the scales of `MAX` bit for bit as `format.pack_weight` does.
 
     Args:
         weight: fp16, bf16 or fp32, K a multiple of 16; mapped from a file, in memory, or on another device.
         rule: how block scales are rounded.
         name: the weight's name, for errors.
         pool: as from `every_core`.
+        choice: how scales are chosen.
 
     Raises:
         NonfiniteWeightError: it holds NaN or infinity.
@@ -63,7 +68,10 @@ def pack(weight: Tensor, rule: fmt.ScaleRule, name: str, pool: ThreadPoolExecuto
     weight = weight.detach()
     if not cpu.eager_on_cpu(weight):
         check_finite(weight, name)
-        return PackedWeight(*fmt.pack_weight(weight.contiguous(), rule))
+        blocks = weight.contiguous().view(-1, fmt.BLOCK)
+        scale, inverse = choice.per_tensor(blocks, blocks.abs().amax(dim=-1).float(), rule)
+        codes = fmt.quantize(weight, scale, rule, inverse_scale=inverse, choose=choice.block_scales)
+        return PackedWeight(*codes, scale)
     n, k = weight.shape
     packed = _empty(n, k // 2, torch.uint8)
     block_scale = _empty(n, k // fmt.BLOCK, torch.float8_e4m3fn)
@@ -71,7 +79,7 @@ def pack(weight: Tensor, rule: fmt.ScaleRule, name: str, pool: ThreadPoolExecuto
     def take(rows: slice, codes: Tensor, scales: Tensor) -> None:
         packed[rows], block_scale[rows] = codes, scales
 
-    scale = pack_into(take, weight, rule, name, pool)
+    scale = pack_into(take, weight, rule, name, pool, choice)
     return PackedWeight(packed, block_scale, scale)
 
 
@@ -81,6 +89,7 @@ def pack_into(
     rule: fmt.ScaleRule,
     name: str,
     pool: ThreadPoolExecutor,
+    choice: ScaleChoice = MAX,
 ) -> Tensor:
     """Quantize a weight on the CPU as `pack` does, and hand over its rows as they are done.
 
@@ -91,6 +100,7 @@ def pack_into(
         rule: as for `pack`.
         name: as for `pack`.
         pool: as for `pack`.
+        choice: as for `pack`.
 
     Returns:
         The per-tensor scale, fp32 `[]`.
@@ -111,13 +121,12 @@ def pack_into(
         amax[rows] = cpu.block_amax(values[rows])
 
     _each(pool, look, chunks)
-    largest = amax.amax()
-    if not float(largest) < math.inf:  # True for NaN as well
+    if not float(amax.amax()) < math.inf:  # True for NaN as well
         check_finite(values, name)
-    scale, inverse = fmt.scale_from_amax(largest, rule)
+    scale, inverse = choice.per_tensor(values.view(-1, fmt.BLOCK), amax.view(-1), rule)
 
     def quantize(rows: slice) -> None:
-        take(rows, *cpu.quantize_finite(values[rows], amax[rows], scale, inverse, rule))
+        take(rows, *cpu.quantize_finite(values[rows], amax[rows], scale, inverse, rule, choice.block_scales))
 
     _each(pool, quantize, chunks)
     return scale

@@ -13,10 +13,12 @@ import nvfp4_trt
 from nvfp4_trt.errors import (
     FileMissingError,
     FileTruncatedError,
+    InputsMissingError,
     NonfiniteWeightError,
     NotAModelError,
     NothingToQuantizeError,
     PatternMatchesNothingError,
+    RecipeInvalidError,
     WrongKindError,
 )
 from nvfp4_trt.recipe import RECIPES, Weights
@@ -49,13 +51,15 @@ def equal(one, other):
     )
 
 
-@pytest.mark.parametrize("rule", ["spec", "modelopt"])
-def test_the_numbers_are_those_of_quantize(weights, source, tmp_path, rule):
-    made = nvfp4_trt.pack(source, tmp_path / "out" / "p", rule=rule)
+@pytest.mark.parametrize(
+    ("rule", "method"), [("spec", "max"), ("modelopt", "max"), ("spec", "mse"), ("torchao", "four-over-six")]
+)
+def test_the_numbers_are_those_of_quantize(weights, source, tmp_path, rule, method):
+    made = nvfp4_trt.pack(source, tmp_path / "out" / "p", rule=rule, method=method)
     assert sorted(made.weights) == ["down.weight", "loose", "up.weight"]
     found = load_file(tmp_path / "out" / "p")
     assert made.bytes == (tmp_path / "out" / "p").stat().st_size
-    recipe = RECIPES["w4a16"].model_copy(update={"weights": Weights(rule=rule)})
+    recipe = RECIPES["w4a16"].model_copy(update={"weights": Weights(rule=rule, method=method)})
     for name in made.weights:
         weight = weights[name]
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
@@ -69,10 +73,11 @@ def test_the_numbers_are_those_of_quantize(weights, source, tmp_path, rule):
 
 
 def test_metadata(source, tmp_path):
-    nvfp4_trt.pack(source, tmp_path / "p", only=["up"])
+    nvfp4_trt.pack(source, tmp_path / "p", only=["up"], method="mse")
     with safe_open(tmp_path / "p", "pt") as file:
         told = file.metadata()
     assert (told["format"], told["nvfp4.version"], told["nvfp4.scale_rule"]) == ("pt", "1", "spec")
+    assert told["nvfp4.method"] == "mse"
     assert json.loads(told["nvfp4.weights"]) == {"up.weight": {"shape": [300, 256], "dtype": "float32"}}
     with pytest.raises(WrongKindError, match="is packed already"):
         nvfp4_trt.pack(tmp_path / "p", tmp_path / "q")
@@ -88,6 +93,14 @@ def test_metadata(source, tmp_path):
 )
 def test_patterns(source, tmp_path, patterns, packed):
     assert set(nvfp4_trt.pack(source, tmp_path / "p", **patterns).weights) == packed
+
+
+def test_a_method_that_needs_inputs(source, tmp_path):
+    with pytest.raises(InputsMissingError, match=r"gptq\+mse looks at what enters each layer") as caught:
+        nvfp4_trt.pack(source, tmp_path / "p", method="gptq+mse")
+    assert "export MODEL -o FILE --weights gptq+mse --inputs" in caught.value.hint
+    with pytest.raises(RecipeInvalidError, match="'best' is not a weight method"):
+        nvfp4_trt.pack(source, tmp_path / "p", method="best")
 
 
 def test_a_file_may_be_packed_into_itself(source, weights):
