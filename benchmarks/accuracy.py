@@ -64,7 +64,7 @@ def measure(task: Task, quantizers: Sequence[Quantizer]) -> Iterator[Row]:
         began = time.perf_counter()
         for made in quantizer.models(task.module, task.calibration, names):
             outputs = run(task, made.module, task.held_out)
-            sqnr, cosine = _distance(reference, outputs)
+            sqnr, cosine = distance(reference, outputs)
             score = task.score(outputs)
             yield Row(task.name, quantizer.name, made.mode, made.bits, sqnr, cosine, task.metric, score)
         click.echo(f"{task.name}: {quantizer.name}, {time.perf_counter() - began:.0f} s", err=True)
@@ -77,7 +77,8 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def _distance(reference: list[Tensor], outputs: list[Tensor]) -> tuple[float, float]:
+def distance(reference: list[Tensor], outputs: list[Tensor]) -> tuple[float, float]:
+    """Return SQNR in dB and cosine of one run's outputs to another's."""
     sums = Accumulator("output")
     for one, other in zip(reference, outputs, strict=True):
         sums.add(one.numpy(), other.numpy())
@@ -96,7 +97,7 @@ def small_weights() -> dict[str, float]:
     found = {}
     for name, scale in (("single-level", None), ("two-level", fmt.per_tensor_scale(weight))):
         values = fmt.dequantize(*fmt.quantize(weight, scale), scale, torch.float32)
-        found[name] = _distance([weight], [values])[0]
+        found[name] = distance([weight], [values])[0]
     return found
 
 
