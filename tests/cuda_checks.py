@@ -132,7 +132,7 @@ def rounding(dtype: torch.dtype) -> dict[str, bool]:
         ):
             values, gradients = [], []
             for device in ("cpu", "cuda"):
-                leaf = x.to(device).requires_grad_()
+                leaf = x.to(device, copy=True).requires_grad_()
                 given = None if scale is None else scale.to(device)
                 values.append(fake_quantize_scaled(leaf, scaling, given))
                 values[-1].backward(torch.ones_like(leaf))
