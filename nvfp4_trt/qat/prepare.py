@@ -23,6 +23,7 @@ from nvfp4_trt.quantization import ActivationQuantizer, QuantizedModel, attentio
 from nvfp4_trt.quantization.convert import embedding_row, identity, input_scale, plan, reads_rows
 from nvfp4_trt.quantization.select import weight_nk
 from nvfp4_trt.quantization.transforms import refuse_transforms
+from nvfp4_trt.recipe import WeightMethod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
 
     Raises:
         PreparedAlreadyError: it is prepared, or a part of it is.
-        RecipeInvalidError: the recipe makes layers FP8, or has transforms.
+        RecipeInvalidError: the recipe makes layers FP8, has transforms, or a weight method other than `max`.
         PatternMatchesNothingError, NothingToQuantizeError: see `quantization.select`.
     """
     refuse_prepared(module, "preparing it again would change nothing")
@@ -70,12 +71,7 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
     # those that the layers will have.
     planned = plan(_sharing_copy(module).eval(), recipe, calibrate)
     chosen = {layer.name for layer in planned.layers if layer.quantized}
-    fp8 = [layer.name for layer in planned.layers if layer.is_fp8]
-    if fp8:
-        raise RecipeInvalidError(
-            f"the recipe {recipe.name} makes {fp8[0]} FP8, and only NVFP4 is trained",
-            "leave such layers as they are with `exclude` instead of `fp8`",
-        )
+    _refuse_layers(planned.layers, recipe)
     shared = {identity(weight_nk(planned.root.get_submodule(name))) for name in chosen}
     tied = {
         name: layer
@@ -92,6 +88,23 @@ def prepare_module(module: nn.Module, recipe: Recipe, *, calibrate: Calibrator |
             prepare_embedding(layer, str(recipe.weights.rule))
     setattr(module, _STATE, state)
     return state
+
+
+def _refuse_layers(layers: Sequence[Layer], recipe: Recipe) -> None:
+    """Refuse layers whose rounding is none that a forward pass can repeat."""
+    fp8 = [layer.name for layer in layers if layer.is_fp8]
+    if fp8:
+        raise RecipeInvalidError(
+            f"the recipe {recipe.name} makes {fp8[0]} FP8, and only NVFP4 is trained",
+            "leave such layers as they are with `exclude` instead of `fp8`",
+        )
+    methods = recipe.weights.methods_of([layer.name for layer in layers if layer.quantized])
+    other = next((name for name, method in methods.items() if method is not WeightMethod.MAX), None)
+    if other is not None:
+        raise RecipeInvalidError(
+            f"the recipe {recipe.name} packs the weight of {other} with {methods[other]}; training rounds with max",
+            "train with `weights.method: max`: a weight that has learned its rounding is not to be rounded anew",
+        )
 
 
 def _prepare(name: str, layer: nn.Module, state: QatState, chosen: set[str]) -> None:

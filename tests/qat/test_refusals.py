@@ -16,7 +16,9 @@ from nvfp4_trt.errors import (
     NotPreparedError,
     PatternMatchesNothingError,
     PreparedAlreadyError,
+    RecipeInvalidError,
 )
+from nvfp4_trt.recipe import Recipe, Weights
 
 
 def test_preparing_twice():
@@ -73,6 +75,23 @@ def test_static_scales_that_cannot_be_had(options, error, said):
     model = OddMLP()
     with pytest.raises(error, match=said):
         nvfp4_trt.prepare_qat(model, "w4a4-static", **options)
+    assert type(model.fc1) is nn.Linear, "half of it is prepared"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (Recipe(fp8=("fc3",)), "makes fc3 FP8"),
+        (Recipe(weights=Weights(method="mse")), "packs the weight of fc1 with mse"),
+        (Recipe(weights=Weights(methods={"fc3": "gptq"})), "packs the weight of fc3 with gptq"),
+        (Recipe(weights=Weights(low_rank=8)), "keeps the model's own parameters"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_training_cannot_round(recipe, said):
+    model = OddMLP()
+    with pytest.raises(RecipeInvalidError, match=said):
+        nvfp4_trt.prepare_qat(model, recipe)
     assert type(model.fc1) is nn.Linear, "half of it is prepared"
 
 
