@@ -102,7 +102,7 @@ def _refuse_layers(layers: Sequence[Layer], recipe: Recipe) -> None:
     other = next((name for name, method in methods.items() if method is not WeightMethod.MAX), None)
     if other is not None:
         raise RecipeInvalidError(
-            f"the recipe {recipe.name} packs the weight of {other} with {methods[other]}; training rounds with max",
+            f"the recipe {recipe.name} packs the weight of {other} with {methods[other]}, and training with max",
             "train with `weights.method: max`: a weight that has learned its rounding is not to be rounded anew",
         )
 
