@@ -9,6 +9,8 @@ from quantizers import ours
 from nvfp4_trt.recipe import Recipe, Smooth, SmoothMethod, WeightMethod
 
 RANK = 32
+BEST = WeightMethod.GPTQ_MSE
+"""The weight method that is shown with transforms."""
 
 
 def smoothed(recipe: Recipe) -> Recipe:
@@ -25,5 +27,6 @@ OURS = (
     *(ours(str(each), partial(Recipe.with_method, method=each)) for each in WeightMethod),
     ours("max, smooth", smoothed),
     ours(f"max, rank {RANK}", branched),
-    ours(f"max, smooth, rank {RANK}", lambda recipe: branched(smoothed(recipe))),
+    ours(f"{BEST}, rank {RANK}", lambda recipe: branched(recipe.with_method(BEST))),
+    ours(f"{BEST}, smooth, rank {RANK}", lambda recipe: branched(smoothed(recipe.with_method(BEST)))),
 )

@@ -93,8 +93,9 @@ def _compressed_tensors(module: nn.Module, calibration: Sequence[Batch], names: 
     from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 
     from nvfp4_trt.calibration import input_amaxes
+    from nvfp4_trt.recipe import RECIPES
 
-    amaxes = input_amaxes(module, names, calibration)
+    amaxes = input_amaxes(module, names, calibration, RECIPES["w4a4-static"])
     for mode, preset in (("weight-only", "NVFP4A16"), ("static", "NVFP4")):
         made, linears = linears_of(module, names)
         scheme = preset_name_to_scheme(preset, list(names))
