@@ -5,6 +5,8 @@ import json
 import onnx
 import pytest
 
+from nvfp4_trt.portable import load
+
 FILL = ("--model", "cli_models:Net", "--inputs", "x.npz")
 
 
@@ -22,6 +24,21 @@ def test_export_as_json(exported):
         ("head", "float32", "N = 1: TensorRT builds no GEMM"),
     ]
     onnx.checker.check_model(path)
+
+
+def test_export_with_a_weight_method(run, out):
+    """It is in the file's recipe and in its codes."""
+    name, common = out / "a.onnx", ("export", "w.pt", "--model", "cli_models:Net", "--json", "-o")
+    codes = {}
+    for method in ("max", "gptq+mse"):
+        ran = run(*common, name, "--inputs", "x.npz", "--weights", method)
+        assert (ran.status, ran.json["recipe"]) == (0, "w4a4-dynamic-token")
+        model, written = load(name)
+        assert written.recipe["weights"]["method"] == method
+        codes[method] = model.graph.initializers["up.weight_packed"].const_value.numpy()
+    assert (codes["max"] != codes["gptq+mse"]).any()
+    ran = run(*common, name, "--input", "x:float32:4x64", "--weights", "best")
+    assert (ran.status, ran.json["error"]["code"]) == (2, "usage")
 
 
 def test_export_for_people(run, out):

@@ -8,7 +8,7 @@ from torch import nn
 
 import nvfp4_trt
 from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError, RecipeInvalidError
-from nvfp4_trt.quantization.transforms import refuse_transforms, transform
+from nvfp4_trt.quantization.transforms import BUFFERS, refuse_transforms, transform
 from nvfp4_trt.recipe import RECIPES, Recipe, Smooth, Weights
 
 NAMES = ("q", "k", "up", "down")
@@ -53,8 +53,8 @@ def sqnr(model, quantized, held_out):
     return 10 * torch.log10(torch.tensor(sum(float(a.double().square().sum()) for a, _ in pairs) / noise))
 
 
-def recipe(smooth=None, low_rank=0, base="w4a4-dynamic-token"):
-    weights = Weights(low_rank=low_rank)
+def recipe(smooth=None, low_rank=0, base="w4a4-dynamic-token", method="max"):
+    weights = Weights(low_rank=low_rank, method=method)
     return RECIPES[base].model_copy(update={"smooth": smooth, "weights": weights})
 
 
@@ -84,6 +84,23 @@ def test_fp4_errs_less(chosen):
     plain = nvfp4_trt.quantize(model, recipe()).module
     better = nvfp4_trt.quantize(model, chosen, inputs=batches()).module
     assert sqnr(model, better, held_out) > sqnr(model, plain, held_out) + 0.4
+
+
+@pytest.mark.parametrize(
+    ("smooth", "low_rank", "base"),
+    [(Smooth(), 0, "w4a4-dynamic-token"), (None, 8, "w4a4-dynamic-token"), (Smooth(), 8, "w4a4-static")],
+)
+def test_gptq_gains_on_top_of_transforms(smooth, low_rank, base):
+    """It comes after them: it quantizes the weights that they leave, for the inputs that they make."""
+    model, held_out = block(), batches(12)[8:]
+    before, after = (
+        nvfp4_trt.quantize(model, recipe(smooth, low_rank, base, method), inputs=batches(8)).module
+        for method in ("max", "gptq+mse")
+    )
+    assert sqnr(model, after, held_out) > sqnr(model, before, held_out) + 0.4
+    for name in BUFFERS:
+        held = before.up._buffers.get(name)
+        assert held is None or torch.equal(held, after.up.get_buffer(name))
 
 
 def test_layers_that_read_one_tensor_share_factors_and_the_branch_input():

@@ -1,7 +1,8 @@
 """Smoothing and low-rank branches in the portable file, the lowered ones and an engine, whose GEMMs are FP4."""
 
 import pytest
-from test_transforms import batches, block, recipe
+import torch
+from test_transforms import NAMES, batches, block, recipe
 
 import nvfp4_trt
 from nvfp4_trt.passes import lower
@@ -23,6 +24,22 @@ def test_the_file_computes_what_the_modules_compute(exported):
     path, model = exported
     quantized = nvfp4_trt.quantize(model, BOTH, inputs=batches())
     found = nvfp4_trt.compare(path, quantized.module, inputs=batches(5)[4:])
+    assert found.outputs[0].sqnr_db > 60
+
+
+def test_the_file_holds_what_gptq_chose_behind_both(tmp_path):
+    chosen, model = recipe(Smooth(), low_rank=8, method="gptq+mse"), block()
+    nvfp4_trt.export(model, tmp_path / "model.onnx", recipe=chosen, inputs=batches(), dynamic=("batch",))
+    made = nvfp4_trt.quantize(model, chosen, inputs=batches()).module
+    held = load(tmp_path / "model.onnx")[0].graph.initializers
+    for name in NAMES:
+        for buffer in ("weight_packed", "weight_block_scale", "weight_per_tensor_scale"):
+            tensor = made.get_submodule(name).get_buffer(buffer)
+            assert (
+                held[f"{name}.{buffer}"].const_value.tobytes()
+                == tensor.view(-1).view(torch.uint8).numpy().tobytes()
+            )
+    found = nvfp4_trt.compare(tmp_path / "model.onnx", made, inputs=batches(5)[4:])
     assert found.outputs[0].sqnr_db > 60
 
 
