@@ -53,7 +53,8 @@ def measure_sensitivity(
     Args:
         module: the float model, in evaluation mode; it stays as it was.
         recipe: selects the layers and says how they are quantized.
-        batches: what to run, on the model's device; also calibrates a static recipe.
+        batches: what to run, on the model's device; they also calibrate a static recipe, and `gptq`
+            looks at them.
         method: `exact` runs the model once for each layer; `estimate` takes derivatives; `auto` is exact up to
             `MOST_EXACT` layers.
         budget: what a recipe has to come to.
@@ -73,7 +74,7 @@ def measure_sensitivity(
 
     said("quantizing every layer")
     calibrator = partial(_calibrator, batches)
-    model = Switchable(module, recipe, calibrator, fp8=budget is not None and keep == "fp8")
+    model = Switchable(module, recipe, calibrator, batches, fp8=budget is not None and keep == "fp8")
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated
@@ -149,7 +150,9 @@ class _Mixer:
         self._tried += 1
         self._said("quantizing with the recipe found")
         recipe = self._keeping(kept)
-        quantized = quantize_module(self._module, recipe, calibrate=_calibrator(self._batches, recipe))
+        quantized = quantize_module(
+            self._module, recipe, calibrate=_calibrator(self._batches, recipe), inputs=self._batches
+        )
         return recipe, self._value(quantized.module)
 
     def _value(self, module: nn.Module) -> float:

@@ -9,12 +9,13 @@ from nvfp4_trt.quantization.convert import open_attention, put, quantize_module
 from nvfp4_trt.quantization.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
 
     from nvfp4_trt.layers import Layer
+    from nvfp4_trt.loading import Batch
     from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.recipe import Recipe
 
@@ -32,6 +33,7 @@ class Switchable:
         recipe: what to select and how to quantize it. Layers that it makes FP8 are FP8 wherever any layer of a
             mixture is quantized.
         calibrator: gives for a recipe what `quantize_module` calibrates it with.
+        batches: for weight methods that look at inputs.
         fp8: whether FP8 is among the forms of its NVFP4 layers.
 
     Raises:
@@ -39,8 +41,15 @@ class Switchable:
     """
 
     def __init__(
-        self, module: nn.Module, recipe: Recipe, calibrator: Callable[[Recipe], Calibrator], *, fp8: bool = False
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        calibrator: Callable[[Recipe], Calibrator],
+        batches: Sequence[Batch] = (),
+        *,
+        fp8: bool = False,
     ) -> None:
+        self._batches = batches
         self.module = open_attention(copy.deepcopy(module))
         selected = [each for each in select(self.module, recipe) if each.quantized]
         self.layers: tuple[Layer, ...] = tuple(each for each in selected if each.is_fp4)
@@ -78,7 +87,7 @@ class Switchable:
     def _make(self, forms: Mapping[str, Form], recipe: Recipe, calibrate: Calibrator) -> None:
         """Quantize all layers in place, keep what they became, and take them back."""
         before = dict(self.module.named_modules())
-        quantized = quantize_module(self.module, recipe, calibrate=calibrate, inplace=True)
+        quantized = quantize_module(self.module, recipe, calibrate=calibrate, inputs=self._batches, inplace=True)
         after = dict(quantized.module.named_modules())
         self.module = quantized.module
         tied = [layer.name for layer in quantized.layers if layer.quantized and layer.name not in self._now]

@@ -10,7 +10,7 @@ from torch import nn
 import nvfp4_trt
 from nvfp4_trt.errors import BudgetUnmetError, InputSpecError, ModelRunError
 from nvfp4_trt.mixing import parse_budget, recipe_text, write_plot
-from nvfp4_trt.recipe import RECIPES, as_mapping, load_recipe
+from nvfp4_trt.recipe import RECIPES, WeightMethod, as_mapping, load_recipe
 
 
 def sqnr_db(expected, got):
@@ -43,6 +43,21 @@ def test_damage_is_that_of_quantizing_one_layer(model, exact):
     assert exact.sqnr_db == pytest.approx(
         sqnr_db(expected, outputs(nvfp4_trt.quantize(module), batches)), abs=1e-6
     )
+
+
+def test_weight_methods_look_at_the_batches():
+    """Layers are packed one after another as in the whole model; the budget's recipe keeps the method."""
+    module, batches = encoder(layers=1)
+    recipe = load_recipe("w4a16").with_method(WeightMethod.GPTQ_MSE)
+    whole = nvfp4_trt.quantize(module, recipe, inputs=batches)
+    expected = outputs(module, batches)
+    alone = sqnr_db(expected, outputs(whole, batches))
+    budget = f"sqnr={alone + 1:.3f}"
+    found = nvfp4_trt.sensitivity(module, inputs=batches, recipe=recipe, budget=budget, keep="model")
+    assert found.sqnr_db == pytest.approx(alone, abs=1e-6)
+    assert found.found.recipe.weights.method is WeightMethod.GPTQ_MSE
+    kept = nvfp4_trt.quantize(module, found.found.recipe, inputs=batches)
+    assert sqnr_db(expected, outputs(kept, batches)) == pytest.approx(found.found.value, abs=1e-6)
 
 
 def test_the_worst_is_first_and_shares_add_up(exact):
