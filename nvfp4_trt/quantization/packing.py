@@ -123,7 +123,8 @@ def pack_into(
     _each(pool, look, chunks)
     if not float(amax.amax()) < math.inf:  # True for NaN as well
         check_finite(values, name)
-    scale, inverse = choice.per_tensor(values.view(-1, fmt.BLOCK), amax.view(-1), rule)
+    # In the pool, whose threads meet at no barrier: a search is hundreds of short steps.
+    scale, inverse = pool.submit(choice.per_tensor, values.view(-1, fmt.BLOCK), amax.view(-1), rule).result()
 
     def quantize(rows: slice) -> None:
         take(rows, *cpu.quantize_finite(values[rows], amax[rows], scale, inverse, rule, choice.block_scales))

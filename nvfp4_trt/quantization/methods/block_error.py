@@ -20,6 +20,10 @@ _COARSEST = 4.0
 _ROUNDER = 1.5 * 2.0**22
 """Adding 2^22 times a power of two, and a half more for numbers below 0, rounds to half of that power."""
 
+_SPLITTER = 2.0**22
+"""The same for magnitudes, with the number itself, 1 at least, in place of the power of two below it: what is
+added has the same exponent. It saves a step; ties fall to either side, and their error is the same."""
+
 _SCALES = torch.arange(0x7F, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
 _INVERSES = torch.where(_SCALES == 0, 1.0, _SCALES).reciprocal()
 
@@ -40,10 +44,9 @@ class BlockErrors:
         self._magnitudes = torch.empty(blocks.shape[::-1], dtype=torch.float32, device=blocks.device)
         self._magnitudes.copy_(blocks.t()).abs_().mul_(inverse)
         self._values = torch.empty_like(self._magnitudes)
-        self._spacing = torch.empty_like(self._magnitudes, dtype=torch.int32)
+        self._splitters = torch.empty_like(self._magnitudes)
         self._importance = None if importance is None else importance.unsqueeze(-1)
         self._scales, self._inverses = _SCALES.to(blocks.device), _INVERSES.to(blocks.device)
-        self._mask = torch.tensor(_EXPONENT, dtype=torch.int32, device=blocks.device)
 
     def of(self, scales: Tensor) -> Tensor:
         """Return the squared errors, fp32 `[B]`, in units of the per-tensor scale squared.
@@ -53,7 +56,8 @@ class BlockErrors:
         """
         s_b = torch.index_select(self._scales, 0, scales)
         values = torch.mul(self._magnitudes, torch.index_select(self._inverses, 0, scales), out=self._values)
-        rounded = _round(values, torch.bitwise_and(values.view(torch.int32), self._mask, out=self._spacing))
+        splitters = torch.clamp(values, min=1.0, out=self._splitters)
+        rounded = values.add_(splitters, alpha=_SPLITTER).sub_(splitters, alpha=_SPLITTER).clamp_(max=E2M1_MAX)
         errors = torch.addcmul(self._magnitudes, rounded, s_b, value=-1, out=values)
         errors.mul_(errors)
         if self._importance is not None:
@@ -64,10 +68,6 @@ class BlockErrors:
 def round_to_grid(values: Tensor) -> Tensor:
     """Return the nearest e2m1 values, fp32, of fp32 numbers: ties to even, saturating at 6."""
     mask = torch.tensor(_EXPONENT, dtype=torch.int32, device=values.device)
-    return _round(values.clone(), values.view(torch.int32) & mask)
-
-
-def _round(values: Tensor, exponents: Tensor) -> Tensor:
-    """Round in place, given the exponent bits int32 of the values, which are overwritten."""
-    spacing = exponents.view(torch.float32).clamp_(1.0, _COARSEST)
-    return values.add_(spacing, alpha=_ROUNDER).sub_(spacing, alpha=_ROUNDER).clamp_(-E2M1_MAX, E2M1_MAX)
+    spacing = (values.view(torch.int32) & mask).view(torch.float32).clamp_(1.0, _COARSEST)
+    rounded = values.add(spacing, alpha=_ROUNDER).sub_(spacing, alpha=_ROUNDER)
+    return rounded.clamp_(-E2M1_MAX, E2M1_MAX)
