@@ -92,8 +92,7 @@ class _Padding:
         if given is not None and (given.shape is None or math.prod(map(_number, given.shape)) != 1):
             return False
         whole_tensor = scale is not None and scale.op_type.endswith("TensorScale")
-        before = scale if scale is not None else quantize
-        padded = self._zeros(x, before) if whole_tensor else self._padded(x, before)
+        padded = self._zeros(x) if whole_tensor else self._padded(x)
         for reader in (quantize, scale):
             if reader is not None:
                 reader.replace_input_with(0, padded)
@@ -105,12 +104,12 @@ class _Padding:
             self._cut(gemm, count)
         return True
 
-    def _padded(self, value: ir.Value, before: ir.Node) -> ir.Value:
-        """Return the padded rows of a value, for use in front of or behind a node."""
+    def _padded(self, value: ir.Value) -> ir.Value:
+        """Return the padded rows of a value, which anything behind its node may use."""
         if value not in self.rows:
             node = value.producer()
             made = None if node is None else self._again(node, value)
-            self.rows[value] = self._zeros(value, before) if made is None else made
+            self.rows[value] = self._zeros(value) if made is None else made
         return self.rows[value]
 
     def _again(self, node: ir.Node, value: ir.Value) -> ir.Value | None:
@@ -122,7 +121,7 @@ class _Padding:
             if _count(first) != count or first.shape is None or first.shape[-1] != width:
                 return None
             self.walked[node] = None
-            return self._padded(first, node)
+            return self._padded(first)
         norm = node.op_type in _NORMS and node.attributes.get_int("axis", -1) in {-1, len(value.shape or ()) - 1}
         if not norm and node.op_type not in _ELEMENTWISE:
             return None
@@ -130,9 +129,7 @@ class _Padding:
         rest = [each for i, each in enumerate(node.inputs) if i not in by_rows and each is not None]
         if not by_rows or any(each.shape is None or len(each.shape) >= _ROWS for each in rest):
             return None
-        inputs = [
-            self._padded(each, node) if i in by_rows and each else each for i, each in enumerate(node.inputs)
-        ]
+        inputs = [self._padded(each) if i in by_rows and each else each for i, each in enumerate(node.inputs)]
         build = Builder(self.graph, f"{node.name}/padded", before=node)
         made = build.node(node.op_type, inputs, node.op_type)
         made.attributes.update(node.attributes)
@@ -141,10 +138,11 @@ class _Padding:
         self.walked[node] = None
         return self._typed(made.outputs[0], value, count)
 
-    def _zeros(self, value: ir.Value, before: ir.Node) -> ir.Value:
-        """Return rows with rows of zeros behind them."""
+    def _zeros(self, value: ir.Value) -> ir.Value:
+        """Return rows with rows of zeros behind them, made where the value is: users come in any order."""
         count, k = _count(value) or 0, (value.shape or [0])[-1]
-        build = Builder(self.graph, f"{value.name}/rows", before=before)
+        node, name = value.producer(), f"{value.name}/rows"
+        build = Builder(self.graph, name, after=node) if node else Builder(self.graph, name, before=self.graph[0])
         if value.shape is not None and len(value.shape) != _ROWS:
             flat = constant(self.graph, f"nvfp4.rows_{k}", np.array([-1, k], dtype=np.int64))
             value = build.node("Reshape", [value, flat], "flat", like=value).outputs[0]

@@ -164,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         onnx, audited = build(converted, options.output)
         on_ort = score_onnx(onnx)
-        console.print(f"{onnx} on ONNX Runtime: loss {on_ort.loss:.4f}, accuracy {on_ort.accuracy:.2%}")
+        console.print(
+            f"{onnx} on ONNX Runtime: loss {on_ort.loss:.4f}, accuracy {on_ort.accuracy:.2%}", soft_wrap=True
+        )
         console.print(audited, soft_wrap=True)
     except Nvfp4Error as error:
         console.print(f"error[{error.code}]: {error.message}\nhint: {error.hint}", markup=False, soft_wrap=True)

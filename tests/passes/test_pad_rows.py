@@ -85,6 +85,28 @@ def test_the_residual_stream_is_padded_once(block):
     assert kinds.count("Slice") == 3  # for the attention, and for both operands of the sum behind the last linear
 
 
+class Gated(nn.Module):
+    """What the product reads first is asked for behind what reads it first."""
+
+    def __init__(self):
+        super().__init__()
+        self.both, self.down = nn.Linear(32, 128), nn.Linear(64, 32)
+
+    def forward(self, x):
+        gate, up = self.both(x).chunk(2, -1)
+        return self.down(gate * torch.sigmoid(gate) * up)
+
+
+def test_rows_are_padded_where_they_are_made(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32)
+    nvfp4_trt.export(Gated(), tmp_path / "m.onnx", recipe="w4a4-static", inputs=[{"x": x}], dynamic=["batch"])
+    run = apply(PadRows, flattened(tmp_path / "m.onnx", {"batch": 2}), {"x": x.numpy()})
+    assert run.changes == 2
+    assert_same_bits(run)
+    onnx.checker.check_model(ir.to_proto(run.model), full_check=True)
+
+
 def test_a_scale_over_the_tensor_sees_rows_of_zeros(block):
     path, feeds = block("w4a4-dynamic")
     model = flattened(path, {"batch": 2})
