@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.loading import check_runs
+from nvfp4_trt.quantization.select import entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -77,7 +78,6 @@ def check_seen(names: Sequence[str], seen: Collection[str], batches: int) -> Non
 
 def _hook(name: str, visit: Callable[[str, Tensor], None]) -> Callable[..., None]:
     def observe(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        entering = args[0] if args else next(iter(kwargs.values()))
-        visit(name, entering.detach())
+        visit(name, entering(args, kwargs).detach())
 
     return observe

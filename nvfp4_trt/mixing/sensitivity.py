@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
-from nvfp4_trt.calibration import input_amaxes
+from nvfp4_trt.calibration import calibrator_for
 from nvfp4_trt.comparison.result import SQNR_LIMIT
 from nvfp4_trt.mixing.estimate import estimated
 from nvfp4_trt.mixing.exact import measured
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.mixing.budget import Budget
     from nvfp4_trt.mixing.switchable import Form
-    from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.recipe import Recipe
 
     Progress = Callable[[str], None]
@@ -73,8 +71,13 @@ def measure_sensitivity(
             progress(f"{what}, {time.monotonic() - start:.0f} s")
 
     said("quantizing every layer")
-    calibrator = partial(_calibrator, batches)
-    model = Switchable(module, recipe, calibrator, batches, fp8=budget is not None and keep == "fp8")
+    model = Switchable(
+        module,
+        recipe,
+        lambda each: calibrator_for(each, None, batches),
+        batches,
+        fp8=budget is not None and keep == "fp8",
+    )
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated
@@ -85,10 +88,6 @@ def measure_sensitivity(
     if budget is not None:
         kept = _Mixer(module, recipe, model, reference, budget, keep, batches, said).found(layers)
     return Sensitivity(layers, together, recipe.name, chosen, len(batches), time.monotonic() - start, kept)
-
-
-def _calibrator(batches: Sequence[Batch], recipe: Recipe) -> Calibrator:
-    return lambda root, names: input_amaxes(root, names, batches, recipe)
 
 
 def _chosen(method: Method, layers: int) -> Literal["exact", "estimate"]:
@@ -151,7 +150,7 @@ class _Mixer:
         self._said("quantizing with the recipe found")
         recipe = self._keeping(kept)
         quantized = quantize_module(
-            self._module, recipe, calibrate=_calibrator(self._batches, recipe), inputs=self._batches
+            self._module, recipe, calibrate=calibrator_for(recipe, None, self._batches), inputs=self._batches
         )
         return recipe, self._value(quantized.module)
 

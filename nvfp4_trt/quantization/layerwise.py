@@ -14,7 +14,7 @@ from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError
 from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization.methods.moments import Moments
 from nvfp4_trt.quantization.replay import Replay, Run, redirect
-from nvfp4_trt.quantization.select import weight_nk
+from nvfp4_trt.quantization.select import entering, weight_nk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -89,10 +89,10 @@ class Layerwise:
 
     def _watched(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Tensor, **kwargs: Tensor) -> Any:
-            entering = args[0] if args else next(iter(kwargs.values()))
-            self._see(name, entering.detach())
+            x = entering(args, kwargs)
+            self._see(name, x.detach())
             if self._now.quantized and name in self._made:
-                return self._made[name].forward(entering)  # the layer's own hooks run around this
+                return self._made[name].forward(x)  # the layer's own hooks run around this
             return forward(*args, **kwargs)
 
         return run

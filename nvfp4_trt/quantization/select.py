@@ -36,6 +36,11 @@ def weight_nk(module: nn.Module) -> Tensor:
     return weight.t() if is_conv1d(module) else weight
 
 
+def entering(args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> Tensor:
+    """Return a linear layer's input, given either way."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
 def select(module: nn.Module, recipe: Recipe) -> tuple[Layer, ...]:
     """Decide for every layer that has a weight and a GEMM or a convolution, in module order.
 

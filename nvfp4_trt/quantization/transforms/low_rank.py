@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own habit)
 
 from nvfp4_trt.quantization.modules import ActivationQuantizer
-from nvfp4_trt.quantization.select import weight_nk
-from nvfp4_trt.quantization.transforms.readers import SHARED, entering, owned, readers, set_weight_nk
+from nvfp4_trt.quantization.select import entering, weight_nk
+from nvfp4_trt.quantization.transforms.readers import SHARED, owned, readers, set_weight_nk
 from nvfp4_trt.recipe import ActivationScaling
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError
 from nvfp4_trt.loading import check_runs
 from nvfp4_trt.loading.stored import releasing
-from nvfp4_trt.quantization.select import is_conv1d, weight_nk
+from nvfp4_trt.quantization.select import entering, is_conv1d, weight_nk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -141,8 +141,3 @@ def set_weight_nk(module: nn.Module, weight: Tensor) -> None:
     stored = weight.to(before.dtype)
     stored = stored.t().contiguous() if is_conv1d(module) else stored.contiguous()
     module.weight = nn.Parameter(stored, requires_grad=before.requires_grad)
-
-
-def entering(args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> Tensor:
-    """Return a linear layer's input, given either way."""
-    return args[0] if args else next(iter(kwargs.values()))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from nvfp4_trt.quantization.select import weight_nk
-from nvfp4_trt.quantization.transforms.readers import INPUT_SCALE, SHARED, entering, owned, readers, set_weight_nk
+from nvfp4_trt.quantization.select import entering, weight_nk
+from nvfp4_trt.quantization.transforms.readers import INPUT_SCALE, SHARED, owned, readers, set_weight_nk
 from nvfp4_trt.recipe import SmoothMethod
 
 if TYPE_CHECKING:
