@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from nvfp4_trt import quantize
 from nvfp4_trt.loading import load_model
+from nvfp4_trt.printing import table
 from nvfp4_trt.quantization import ActivationQuantizer, QuantLinear
 from nvfp4_trt.recipe import Activations, ObserverName, Recipe
-from nvfp4_trt.report import table
 from samples.minilm import inputs
 from samples.minilm.sentences import CALIBRATION
 

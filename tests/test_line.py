@@ -13,8 +13,8 @@ from models import make
 import nvfp4_trt
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
 from nvfp4_trt.portable import load
+from nvfp4_trt.printing import inspect_file
 from nvfp4_trt.recipe import RECIPES
-from nvfp4_trt.report import inspect_file
 
 pytestmark = pytest.mark.long
 

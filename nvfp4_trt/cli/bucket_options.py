@@ -68,7 +68,7 @@ def build_set(model: Path, output: Path, given: BucketOptions, *, as_json: bool,
         raise click.UsageError("--lowered is of one engine, and --buckets builds several")
     with working(f"building {output}") as say:
         from nvfp4_trt import api
-        from nvfp4_trt.report import serving_object, serving_summary
+        from nvfp4_trt.printing import serving_object, serving_summary
 
         made = api.build_buckets(
             model,

@@ -123,7 +123,7 @@ def engine(
     check_alone(given)
     with working(f"building {output}"):
         from nvfp4_trt import api
-        from nvfp4_trt.report import engine_object, engine_summary
+        from nvfp4_trt.printing import engine_object, engine_summary
 
         artifact = api.build(model, output, **options)
     print_result(

@@ -47,7 +47,7 @@ def plugin(
     """
     with working(f"compiling kernels into {output}") as say:
         from nvfp4_trt.kernels.build import build_pack
-        from nvfp4_trt.report import pack_object, pack_summary
+        from nvfp4_trt.printing import pack_object, pack_summary
 
         pack = build_pack(
             output,

@@ -60,7 +60,7 @@ def calibrate(
     first = os.environ.get("RANK", "0") == "0"
     with working(f"loading {model}", shown=first) as say:
         from nvfp4_trt import api
-        from nvfp4_trt.report import calibration_object, calibration_summary
+        from nvfp4_trt.printing import calibration_object, calibration_summary
 
         made = api.calibrate(
             model,

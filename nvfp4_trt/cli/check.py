@@ -36,7 +36,7 @@ def check(
     """
     with working(f"checking {model}"):
         from nvfp4_trt.checking import check as check_model
-        from nvfp4_trt.report.check import check_object, check_summary
+        from nvfp4_trt.printing.check import check_object, check_summary
 
         checked = check_model(model, factory=factory, trust_pickle=trust_pickle, require=require)
     print_result(check_object(checked), as_json=as_json, people=lambda: check_summary(checked))

@@ -48,7 +48,7 @@ def compare(
     """
     with working(f"comparing {onnx} with {reference}"):
         from nvfp4_trt import api
-        from nvfp4_trt.report import comparison_table
+        from nvfp4_trt.printing import comparison_table
 
         result = api.compare(
             onnx, reference, save_inputs=save_inputs, save_outputs=save_outputs, **source_options(source)

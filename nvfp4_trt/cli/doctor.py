@@ -21,7 +21,7 @@ def doctor(
     """
     with working("looking at this machine"):
         from nvfp4_trt.doctor import diagnose
-        from nvfp4_trt.report.doctor import doctor_object, doctor_summary
+        from nvfp4_trt.printing.doctor import doctor_object, doctor_summary
 
         found = diagnose()
     print_result(doctor_object(found), as_json=as_json, people=lambda: doctor_summary(found))

@@ -60,7 +60,7 @@ def export(
     """
     with working(f"exporting {model}"):
         from nvfp4_trt import api
-        from nvfp4_trt.report import export_object, export_summary
+        from nvfp4_trt.printing import export_object, export_summary
 
         artifact = api.export(
             model,

@@ -22,7 +22,7 @@ def inspect(
     Of a folder that `build engine --buckets` made, show what each bucket takes.
     """
     with working(f"reading {file}"):
-        from nvfp4_trt.report import inspect_file
+        from nvfp4_trt.printing import inspect_file
 
         inspected = inspect_file(file)
     print_result(inspected.as_object, as_json=as_json, people=lambda: inspected.parts)

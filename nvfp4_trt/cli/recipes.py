@@ -14,8 +14,8 @@ def recipes(
     debug: bool,  # noqa: ARG001 (read by `main`)
 ) -> None:
     """List the built-in recipes."""
+    from nvfp4_trt.printing import recipes_table
     from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES
-    from nvfp4_trt.report import recipes_table
 
     print_result(
         {

@@ -65,8 +65,8 @@ def sensitivity(
     """
     with working(f"running {model}") as say:
         from nvfp4_trt import api
+        from nvfp4_trt.printing import sensitivity_summary
         from nvfp4_trt.recipe import DEFAULT_RECIPE
-        from nvfp4_trt.report import sensitivity_summary
 
         result = api.sensitivity(
             model,

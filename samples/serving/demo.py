@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import nvfp4_trt
 from nvfp4_trt.errors import Nvfp4Error, ShapeNotServedError
-from nvfp4_trt.report import serving_summary
+from nvfp4_trt.printing import serving_summary
 from samples.minilm import inputs
 from samples.minilm.sentences import TEST
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from nvfp4_trt import build
 from nvfp4_trt.errors import FileMissingError, NotAModelError, NotOurOnnxError
-from nvfp4_trt.report import comparison_table, export_summary, inspect_file, table
-from nvfp4_trt.report.tables import counted, readable_size
+from nvfp4_trt.printing import comparison_table, export_summary, inspect_file, table
+from nvfp4_trt.printing.tables import counted, readable_size
 
 
 def text(parts):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from nvfp4_trt.printing.tables import readable_size, table
 from nvfp4_trt.recipe import ActivationScaling
-from nvfp4_trt.report.tables import readable_size, table
 
 if TYPE_CHECKING:
     from pathlib import Path

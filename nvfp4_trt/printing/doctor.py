@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.report.tables import table
+from nvfp4_trt.printing.tables import table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nvfp4_trt.report.tables import counted, table
+from nvfp4_trt.printing.tables import counted, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,9 +12,9 @@ from rich.markup import escape
 from nvfp4_trt.building import EngineRecord
 from nvfp4_trt.errors import FileMissingError, NotAModelError
 from nvfp4_trt.portable import layer_scales, load
-from nvfp4_trt.report.objects import engine_object, layer_object
-from nvfp4_trt.report.serving import serving_object, serving_summary
-from nvfp4_trt.report.tables import engine_layers, engine_summary, layers_table, readable_size
+from nvfp4_trt.printing.objects import engine_object, layer_object
+from nvfp4_trt.printing.serving import serving_object, serving_summary
+from nvfp4_trt.printing.tables import engine_layers, engine_summary, layers_table, readable_size
 from nvfp4_trt.serving import is_serving_set, read_manifest
 
 if TYPE_CHECKING:

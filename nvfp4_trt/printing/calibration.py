@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from nvfp4_trt.report.tables import counted, table
+from nvfp4_trt.printing.tables import counted, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
