@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.doctor import Diagnosis, diagnose
     from nvfp4_trt.errors import Nvfp4Error
+    from nvfp4_trt.explanations import Explanation, explain
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.mixing import Sensitivity
     from nvfp4_trt.qat import QatState, convert_qat, prepare_qat, qat_state
@@ -50,6 +51,7 @@ _HOMES = {
     "check": "nvfp4_trt.checking",
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
+    "explain": "nvfp4_trt.explanations",
     "sensitivity": "nvfp4_trt.api",
     "prepare_qat": "nvfp4_trt.qat",
     "convert_qat": "nvfp4_trt.qat",
@@ -63,6 +65,7 @@ _HOMES = {
     "Diagnosis": "nvfp4_trt.doctor",
     "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
+    "Explanation": "nvfp4_trt.explanations",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
     "PackedFile": "nvfp4_trt.quantization.packed_files",
@@ -85,6 +88,7 @@ __all__ = [
     "Diagnosis",
     "Dispatcher",
     "EngineArtifact",
+    "Explanation",
     "Nvfp4Error",
     "OnnxArtifact",
     "PackedFile",
@@ -103,6 +107,7 @@ __all__ = [
     "convert",
     "convert_qat",
     "diagnose",
+    "explain",
     "export",
     "pack",
     "prepare_qat",

@@ -458,3 +458,12 @@ class KernelMissingError(Nvfp4Error):
     """A kernel pack has no cubin for what was asked: an architecture, a dtype or a tile."""
 
     code = "kernel-missing"
+
+
+# --- the command line -------------------------------------------------------------------------------
+
+
+class UnknownCodeError(Nvfp4Error):
+    """`explain` was asked for a code that no error has."""
+
+    code = "code-unknown"

@@ -9,6 +9,7 @@ import pytest
 
 from nvfp4_trt import errors
 from nvfp4_trt.cli.main import cli
+from nvfp4_trt.explanations import explanations
 from nvfp4_trt.layers import Layer
 from nvfp4_trt.passes import PIPELINE, BlockQuantizers, MaximumApart, PadRows
 from nvfp4_trt.portable import Metadata, portable_functions
@@ -53,15 +54,25 @@ def test_every_page_is_in_the_index():
     assert {page.resolve() for page in DOCS.rglob("*.md")} - {(DOCS / "index.md").resolve()} <= linked
 
 
-def test_every_error_code_is_documented_with_its_status():
+def test_every_error_code_is_explained():
+    """Texts are in `nvfp4_trt/explanations.toml`."""
     classes = [
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.Nvfp4Error) and kind is not errors.Nvfp4Error
     ]
     assert len(classes) > 20
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\d+) \|", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted((kind.code, str(kind.exit_status)) for kind in classes)
+    of_main = {"usage", "out-of-memory", "internal", "interrupted"}
+    assert set(explanations()) == {kind.code for kind in classes} | of_main
+    names = [f"{kind.__name__}: " for kind in classes]
+    for told in explanations().values():
+        assert all((told.what, told.remedy, told.means, told.causes, told.example)), told.code
+        assert told.example[-1].startswith((f"error[{told.code}]: ", *names)), told.code
+
+
+def test_the_table_of_errors_is_that_of_the_explanations():
+    rows = re.findall(r"^\| `[a-z0-9-]+` \| \d+ \|.*$", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(told.as_row() for told in explanations().values())
 
 
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -106,6 +117,7 @@ def test_options_in_the_tables_exist():
         "--debug",
         "--help",
         "--reference",
+        "code",
         "model",
         "onnx",
         "file",

@@ -18,6 +18,7 @@ from nvfp4_trt.cli.check import check
 from nvfp4_trt.cli.compare import compare
 from nvfp4_trt.cli.convert import convert
 from nvfp4_trt.cli.doctor import doctor
+from nvfp4_trt.cli.explain import explain
 from nvfp4_trt.cli.export import export
 from nvfp4_trt.cli.inspect import inspect
 from nvfp4_trt.cli.lower import lower
@@ -50,6 +51,7 @@ for _command in (
     lower,
     recipes,
     doctor,
+    explain,
 ):
     cli.add_command(_command)
 
