@@ -13,6 +13,7 @@ from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.loading import load_model
 from nvfp4_trt.portable import load as load_portable
+from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,8 @@ def compare(
     else:
         load_portable(path)  # its own errors first: loading a reference may take long
         with modes_kept(reference):
-            loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
+            with stage("loading the reference"):
+                loaded = load_model(reference, factory=factory, trust_pickle=trust_pickle)
             given = example_inputs(loaded, inputs, input_specs, seed)
             module, batches = cast(loaded.module, given.batches, dtype, copy=isinstance(reference, nn.Module))
             result = compare_onnx(

@@ -21,6 +21,7 @@ from nvfp4_trt.loading import LoadedModel, Spill, check_fits, load_model
 from nvfp4_trt.qat import refuse_prepared
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.recipe import Recipe, load_recipe
+from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,13 +86,15 @@ def export(
             )
         held = model.module if isinstance(model, QuantizedModel) else model
         with modes_kept(held), Spill(path) as spill:
-            loaded, quantized = _quantized(model, factory, recipe)
+            with stage(f"loading {_named(model)}"):
+                loaded, quantized = _quantized(model, factory, recipe)
             given = example_inputs(loaded, inputs, input_specs, seed)
             copied = isinstance(model, QuantizedModel)
             module, batches = cast(quantized.module, given.batches, dtype, copy=copied, spill=spill)
             check_fits(module, batches[0])
             quantized = replace(quantized, module=module)
-            return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+            with stage(f"writing {path}"):
+                return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
     if isinstance(model, nn.Module):
         refuse_prepared(model, "its weights are still trained")
     if fix and known is not None:
@@ -104,7 +107,8 @@ def export(
         known.check_recipe(chosen)
     chosen = chosen if weights is None else chosen.with_method(weight_method(weights))
     with modes_kept(model), Spill(path) as spill:
-        loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
+        with stage(f"loading {_named(model)}"):
+            loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
         given = example_inputs(loaded, inputs, input_specs, seed)
         if known is not None:
             known.check_belongs(loaded.kind, loaded.sha256)
@@ -113,16 +117,19 @@ def export(
         check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
         owned = module is not loaded.module or not copy
         if fix:
-            module, owned = fix_module(module, batches[0], inplace=owned).module, True
-        quantized = quantize_module(
-            module,
-            chosen,
-            calibrate=calibrator_for(chosen, known, batches),
-            inputs=batches,
-            inplace=owned,
-            spill=spill,
-        )
-        return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+            with stage("rewriting layers"):
+                module, owned = fix_module(module, batches[0], inplace=owned).module, True
+        with stage("quantizing"):
+            quantized = quantize_module(
+                module,
+                chosen,
+                calibrate=calibrator_for(chosen, known, batches),
+                inputs=batches,
+                inplace=owned,
+                spill=spill,
+            )
+        with stage(f"writing {path}"):
+            return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
 
 
 def _quantized(
@@ -140,5 +147,6 @@ def _quantized(
     return load_model(model.module), model
 
 
-def _named(model: str | Path | QuantizedModel) -> str:
-    return f"this {type(model.module).__name__}" if isinstance(model, QuantizedModel) else str(model)
+def _named(model: Source | QuantizedModel) -> str:
+    module = model.module if isinstance(model, QuantizedModel) else model
+    return f"this {type(module).__name__}" if isinstance(module, nn.Module) else str(module)

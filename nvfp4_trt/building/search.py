@@ -13,6 +13,7 @@ from nvfp4_trt.building.spec import BuildResult
 from nvfp4_trt.building.variants import Variant, variants
 from nvfp4_trt.errors import BuildCrashedError, BuildFailedError, Fp4LostError, Nvfp4Error, ParseFailedError
 from nvfp4_trt.passes import KEPT_BLOCKS, find_blocks
+from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,9 +163,11 @@ def search(plan: Plan, optimize: Optimize, work: Path, name: str, *, budget: flo
     plain, *others = variants(optimize, plan.ranges, odd_rows=odd_rows)
     blocks = find_blocks(layer.name for layer in plan.metadata.layers if layer.quantized) if others else None
     if blocks is not None:
-        trials = state.trials([plain, *others], blocks)
+        with stage(f"trying {len(others) + 1} forms on the first blocks"):
+            trials = state.trials([plain, *others], blocks)
         others = _promising(plain, others, trials, _WHOLE[optimize]) if trials or not state.over else []
-    built = state.wholes([plain, *others])
+    with stage("building the engine" if not others else f"building the engine in {len(others) + 1} forms"):
+        built = state.wholes([plain, *others])
     if not built and state.failed:
         raise state.failed[0]
     return Found(_best(built), tuple(state.tried), state.over)

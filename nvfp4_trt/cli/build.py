@@ -9,6 +9,7 @@ import click
 
 from nvfp4_trt.cli.bucket_options import BucketOptions, bucket_options, build_set, check_alone
 from nvfp4_trt.cli.build_plugin import plugin as build_plugin
+from nvfp4_trt.cli.completing import complete_target
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
 from nvfp4_trt.cli.search_options import search_options
@@ -39,6 +40,7 @@ build.add_command(build_plugin)
     "targets",
     multiple=True,
     metavar="SM",
+    shell_complete=complete_target,
     help="GPU architecture: sm_120, sm_121 (TensorRT-RTX; repeat for both), sm_100, sm_103 (full TensorRT).",
 )
 @click.option(

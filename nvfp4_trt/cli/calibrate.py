@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from nvfp4_trt.cli.completing import complete_recipe
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.progress import batch_progress
@@ -25,6 +26,7 @@ from nvfp4_trt.cli.progress import batch_progress
 @click.option(
     "--recipe",
     default="w4a4-static",
+    shell_complete=complete_recipe,
     show_default=True,
     help="A recipe with static scaling; it names the observer.",
 )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvfp4_trt.cli.completing import complete_code
 from nvfp4_trt.cli.output import output_options, print_result
 from nvfp4_trt.explanations import explain as explained
 from nvfp4_trt.explanations import explanations
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
     from rich.console import RenderableType
 
     from nvfp4_trt.explanations import Explanation
@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 _LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 
 
-def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    return [
-        CompletionItem(code, help=_plain(each.what))
-        for code, each in explanations().items()
-        if code.startswith(incomplete)
-    ]
-
-
 @click.command()
-@click.argument("code", required=False, shell_complete=_complete)
+@click.argument("code", required=False, shell_complete=complete_code)
 @output_options
 def explain(
     code: str | None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nvfp4_trt.cli.completing import complete_recipe
 from nvfp4_trt.cli.options import WEIGHT_METHODS, model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
 
@@ -14,7 +15,12 @@ from nvfp4_trt.cli.output import output_options, print_result, working
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
-@click.option("--recipe", default=None, help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.")
+@click.option(
+    "--recipe",
+    default=None,
+    shell_complete=complete_recipe,
+    help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.",
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),

@@ -16,6 +16,7 @@ from nvfp4_trt.cli.build import build
 from nvfp4_trt.cli.calibrate import calibrate
 from nvfp4_trt.cli.check import check
 from nvfp4_trt.cli.compare import compare
+from nvfp4_trt.cli.completion import completion
 from nvfp4_trt.cli.convert import convert
 from nvfp4_trt.cli.doctor import doctor
 from nvfp4_trt.cli.explain import explain
@@ -52,6 +53,7 @@ for _command in (
     recipes,
     doctor,
     explain,
+    completion,
 ):
     cli.add_command(_command)
 

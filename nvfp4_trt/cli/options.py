@@ -1,16 +1,46 @@
-"""Options that several commands share: where the model and its inputs come from."""
+"""Options that several commands share: where the model and its inputs come from, and how much is shown."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from nvfp4_trt.cli.completing import complete_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WEIGHT_METHODS = ("max", "mse", "four-over-six", "gptq", "gptq+mse", "gptq+four-over-six")
 """The values of `recipe.WeightMethod`, which takes pydantic to import."""
+
+_VERBOSITY = "nvfp4_trt.verbosity"
+
+
+def verbosity_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-v` and `-q`; `verbosity` tells which was given."""
+    for flags, level, told in (
+        (("-q", "--quiet"), -1, "Show only errors and the result."),
+        (("-v", "--verbose"), 1, "Show every stage with its time, and what libraries log."),
+    ):
+        function = click.option(
+            *flags, is_flag=True, expose_value=False, callback=partial(_set_verbosity, level), help=told
+        )(function)
+    return function
+
+
+def verbosity() -> int:
+    """Return how much the command that runs is to show: -1 errors and the result, 0 progress, 1 details too."""
+    context = click.get_current_context(silent=True)
+    return 0 if context is None else int(context.meta.get(_VERBOSITY, 0))
+
+
+def _set_verbosity(level: int, context: click.Context, _parameter: click.Parameter, given: bool) -> None:
+    if not given:
+        return
+    if context.meta.setdefault(_VERBOSITY, level) != level:
+        raise click.UsageError("--verbose and --quiet exclude each other")
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +55,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--inputs",
             metavar="FILE|MODULE:FUNCTION",
+            shell_complete=complete_file,
             help="Example inputs: .npz, .safetensors, or a function that yields batches.",
         ),
         click.option(

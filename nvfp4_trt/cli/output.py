@@ -7,9 +7,13 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from nvfp4_trt.cli.options import verbosity, verbosity_options
+from nvfp4_trt.cli.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +28,9 @@ _PIPED_WIDTH = 250
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json` and `--debug`, which every command has."""
+    """Add `--json`, `--debug`, `-v` and `-q`, which every command has."""
     for option in (
+        verbosity_options,
         click.option("--debug", is_flag=True, help="Show the whole traceback of an error."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else."),
     ):
@@ -35,7 +40,9 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def working(what: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """Show that work is under way; whatever libraries print meanwhile goes to standard error.
+    """Show that work is under way, with its stages; whatever libraries print meanwhile goes to standard error.
+
+    With `--quiet` nothing of it is shown, with `--verbose` also what libraries log.
 
     Args:
         what: what is done.
@@ -44,17 +51,33 @@ def working(what: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]
     Yields:
         The function that says something else instead, for work that knows how far it is.
     """
-    from rich.console import Console
-    from rich.text import Text
+    from nvfp4_trt.stages import listening
 
-    console = Console(stderr=True)
-    logging.disable(logging.WARNING)  # libraries' remarks about themselves, which users can do nothing about
+    level = verbosity()
+    progress = Progress(shown=shown and level >= 0, every_stage=level > 0)
+    with _libraries(level), progress.running(), progress.stage(what), listening(progress.stage):
+        yield progress.say
+
+
+@contextlib.contextmanager
+def _libraries(level: int) -> Iterator[None]:
+    """Keep libraries off standard output: on standard error, or silent with `--quiet`.
+
+    Their remarks about themselves, which users can do nothing about, are shown with `--verbose` only.
+    """
+    if level > 0:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    logging.disable(logging.CRITICAL if level < 0 else logging.WARNING)
     try:
-        with (
-            contextlib.redirect_stdout(sys.stderr),
-            console.status(Text(what)) if console.is_terminal and shown else contextlib.nullcontext() as status,
-        ):
-            yield lambda text: None if status is None else status.update(Text(text))
+        with contextlib.ExitStack() as stack:
+            if level < 0:
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stderr(nowhere))
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            yield
     finally:
         logging.disable(logging.NOTSET)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvfp4_trt.cli.completing import complete_gpu
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +32,7 @@ def search_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--gpu",
             metavar="NAME",
+            shell_complete=complete_gpu,
             help="The GPU that times are modelled on, such as rtx5090. Default: one of the first target.",
         ),
         click.option(

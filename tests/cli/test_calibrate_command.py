@@ -6,7 +6,6 @@ import onnx
 import pytest
 
 from nvfp4_trt import Calibration
-from nvfp4_trt.cli.progress import batch_progress
 
 NET = ("--model", "cli_models:Net", "--inputs", "x.npz")
 
@@ -93,15 +92,3 @@ def test_a_model_with_other_weights(fails, run, out, scales):
     torch.save({name: tensor * 2 for name, tensor in weights.items()}, scales.with_name("w2.pt"))
     arguments = ("export", "w2.pt", *NET, "--calibration", scales, "-o", "{out}/a.onnx")
     fails(arguments, status=2, code="calibration-mismatch", said="is of another model")
-
-
-def test_progress_in_plain_lines(capsys):
-    said = []
-    tell = batch_progress("calibrating m.pt", said.append, every=0.0)
-    tell(1)
-    tell(2)
-    assert capsys.readouterr().err.splitlines() == said
-    assert said == ["calibrating m.pt: 1 batch, 0:00:00", "calibrating m.pt: 2 batches, 0:00:00"]
-    quiet = batch_progress("calibrating m.pt", said.append, every=60.0)
-    quiet(3)
-    assert capsys.readouterr().err == ""
