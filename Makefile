@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test plugin lint clean
+.PHONY: help install demo test plugin schemas lint clean
 
 help:
 	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
 	@echo "make test    the whole test suite, two workers"
 	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h, CUDA_INCLUDE=folder of cuda.h)"
+	@echo "make schemas docs/schemas anew, from the types of what commands print"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make clean   remove $(VENV), out/ and caches"
 	@echo "PYTHON=python3.12 make test    choose the interpreter that makes $(VENV)"
@@ -44,6 +45,9 @@ plugin: $(STAMP)
 	cmake -S plugins/tensorrt -B build/plugin -DTENSORRT_INCLUDE=$(TENSORRT_INCLUDE) \
 		-DNVFP4_PACK=$(CURDIR)/build/nvfp4_plugin $(if $(CUDA_INCLUDE),-DCUDA_INCLUDE=$(CUDA_INCLUDE))
 	cmake --build build/plugin
+
+schemas: $(STAMP)
+	$(BIN)/python -m nvfp4_trt.printing.schemas docs/schemas
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

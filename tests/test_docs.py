@@ -1,5 +1,6 @@
 """The documentation against the code: links, error codes, options, recipes, metadata keys, passes."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from nvfp4_trt.explanations import explanations
 from nvfp4_trt.layers import Layer
 from nvfp4_trt.passes import PIPELINE, BlockQuantizers, MaximumApart, PadRows
 from nvfp4_trt.portable import Metadata, portable_functions
+from nvfp4_trt.printing.schemas import RESULTS, schema_file, schema_of
 from nvfp4_trt.recipe import RECIPES, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +75,22 @@ def test_every_error_code_is_explained():
 def test_the_table_of_errors_is_that_of_the_explanations():
     rows = re.findall(r"^\| `[a-z0-9-]+` \| \d+ \|.*$", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(told.as_row() for told in explanations().values())
+
+
+def _names(group: click.Group, words: tuple[str, ...] = ()) -> list[str]:
+    """Return every command that is no group, as it is typed."""
+    found = []
+    for name, command in group.commands.items():
+        inside = (*words, name)
+        found += _names(command, inside) if isinstance(command, click.Group) else [" ".join(inside)]
+    return found
+
+
+def test_every_command_has_a_schema_and_its_file_is_as_generated():
+    """`make schemas` writes them anew; types are in `nvfp4_trt/printing/schemas/`."""
+    assert sorted(RESULTS) == sorted(_names(cli))
+    files = {path.name: json.loads(path.read_text("utf-8")) for path in (DOCS / "schemas").glob("*.json")}
+    assert files == {schema_file(command): schema_of(command) for command in RESULTS}
 
 
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:

@@ -102,6 +102,8 @@ def engine(
 
     The layer record and the audit appear beside the engine as OUTPUT.json. A requested GEMM that is not FP4
     fails the build. With --buckets, OUTPUT is a folder of engines, each audited, with a manifest.
+
+    Example: nvfp4-trt build engine model.onnx -o model.engine --target sm_120 --dim batch=1:8:64
     """
     options: dict[str, Any] = {
         "backend": backend,

@@ -44,6 +44,8 @@ def plugin(
     """Compile the kernels of the TensorRT plugin into a kernel pack: cubins and a manifest.
 
     Needs no GPU. A Blackwell kernel that spills registers, or a GEMM without FP4 instructions, fails the build.
+
+    Example: nvfp4-trt build plugin -o nvfp4_plugin/ --sm 120 --kernel quantize --dtype bf16
     """
     with working(f"compiling kernels into {output}") as say:
         from nvfp4_trt.kernels.build import build_pack

@@ -58,6 +58,8 @@ def calibrate(
 
     Over several processes: torchrun --nproc-per-node N -m nvfp4_trt.cli calibrate MODEL ... The batches are shared
     out, the first process writes the file, and the result is that of one process.
+
+    Example: nvfp4-trt calibrate model.pt -o scales.json --model models:net --inputs inputs.npz
     """
     first = os.environ.get("RANK", "0") == "0"
     with working(f"loading {model}", shown=first) as say:

@@ -32,7 +32,7 @@ def check(
 
     MODEL is any ONNX file (float, portable or lowered), or what `export` takes. No weights are read.
 
-    Example: nvfp4-trt check model.onnx --require '*.query'
+    Example: nvfp4-trt check model.onnx --require 'encoder.*'
     """
     with working(f"checking {model}"):
         from nvfp4_trt.checking import check as check_model

@@ -45,6 +45,9 @@ def compare(
     """Compare ONNX, run on ONNX Runtime, with the float model that it came from.
 
     Exits with status 1 where a threshold is missed.
+
+    Example: nvfp4-trt compare model.onnx --reference model.pt --model models:net --inputs inputs.npz
+    --min-cosine 0.9
     """
     with working(f"comparing {onnx} with {reference}"):
         from nvfp4_trt import api

@@ -37,6 +37,8 @@ def convert(
     CHECKPOINT is a folder of compressed-tensors, ModelOpt or torchao, or a safetensors file of torchao or of
     `nvfp4-trt pack`; which, it says itself. OUTPUT is a new folder, or a .safetensors file where the format needs
     no config.json (packed).
+
+    Example: nvfp4-trt convert packed.safetensors converted/ --to compressed-tensors
     """
     with working(f"converting {checkpoint}"):
         from nvfp4_trt.checkpoints import Format, convert_checkpoint

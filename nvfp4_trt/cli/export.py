@@ -63,6 +63,8 @@ def export(
     MODEL is a state dict or safetensors file (with --model), a torch.export program, a pickled module (with
     --trust-pickle), or a Hugging Face folder. Of an NVFP4 checkpoint (torchao, compressed-tensors, ModelOpt,
     packed) the codes and scales are taken as they are.
+
+    Example: nvfp4-trt export model.pt -o model.onnx --model models:net --inputs inputs.npz --dynamic batch
     """
     with working(f"exporting {model}"):
         from nvfp4_trt import api

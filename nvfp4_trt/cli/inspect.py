@@ -20,6 +20,8 @@ def inspect(
     """Show the layers of FILE, a portable ONNX file or an engine: shapes, precision, scales, bytes.
 
     Of a folder that `build engine --buckets` made, show what each bucket takes.
+
+    Example: nvfp4-trt inspect model.engine
     """
     with working(f"reading {file}"):
         from nvfp4_trt.printing import inspect_file

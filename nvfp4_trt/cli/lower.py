@@ -27,7 +27,10 @@ def lower(
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
 ) -> None:
-    """Write the form of MODEL that TensorRT builds FP4 GEMMs from, for trtexec and the like."""
+    """Write the form of MODEL that TensorRT builds FP4 GEMMs from, for trtexec and the like.
+
+    Example: nvfp4-trt lower model.onnx -o lowered.onnx
+    """
     if bodies and not plugin:
         raise click.UsageError("--bodies goes with --plugin: without plugin nodes there are none")
     with working(f"lowering {model}"):

@@ -52,6 +52,8 @@ def pack(
 
     A weight is a tensor [N, K] of float16, bfloat16 or float32 with K a multiple of 16. Patterns are matched with
     its name without `.weight`.
+
+    Example: nvfp4-trt pack model.safetensors -o packed.safetensors --exclude head
     """
     with working(f"packing {file}"):
         from nvfp4_trt import api

@@ -13,7 +13,10 @@ def recipes(
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
 ) -> None:
-    """List the built-in recipes."""
+    """List the built-in recipes.
+
+    Example: nvfp4-trt recipes
+    """
     from nvfp4_trt.printing import recipes_table
     from nvfp4_trt.recipe import DEFAULT_RECIPE, RECIPES
 

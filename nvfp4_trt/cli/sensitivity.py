@@ -68,6 +68,8 @@ def sensitivity(
 
     With --budget, find a recipe that meets it with few layers kept in higher precision. Exits with status 1 where
     no recipe does.
+
+    Example: nvfp4-trt sensitivity model.pt --model models:net --inputs inputs.npz --budget sqnr=18 -o mixed.yaml
     """
     with working(f"running {model}") as say:
         from nvfp4_trt import api

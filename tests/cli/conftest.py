@@ -4,9 +4,12 @@ import json
 import os
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+import jsonschema
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +17,8 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from nvfp4_trt.cli.main import main
+from nvfp4_trt.cli.main import cli, main
+from nvfp4_trt.printing.schemas import schema_of
 
 SOURCE = '''
     import pathlib
@@ -151,15 +155,34 @@ def out(tmp_path):
     return folder
 
 
+@cache
+def _validator(command):
+    return jsonschema.Draft202012Validator(schema_of(command))
+
+
+def hold_to_schema(arguments, printed):
+    """Validate what `--json` printed against the schema of the command that the arguments name."""
+    command, words = cli, []
+    for word in map(str, arguments):
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+        words.append(word)
+    if words and not isinstance(command, click.Group):
+        _validator(" ".join(words)).validate(json.loads(printed))
+
+
 @pytest.fixture
 def run(assets, capfd, monkeypatch):
-    """Return the function that runs a command line in the user's folder."""
+    """Return the function that runs a command line in the user's folder; it holds JSON to its schema."""
 
     def run(*arguments):
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
             main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
+        if "--json" in arguments:
+            hold_to_schema(arguments, captured.out)
         return Ran(caught.value.code, captured.out, captured.err)
 
     return run
