@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test plugin schemas lint clean
+.PHONY: help install demo test browser plugin schemas lint clean
 
 help:
 	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
 	@echo "make test    the whole test suite, two workers"
+	@echo "make browser chromium, which the tests of the report open (apt, as root; elsewhere install it yourself)"
 	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h, CUDA_INCLUDE=folder of cuda.h)"
 	@echo "make schemas docs/schemas anew, from the types of what commands print"
 	@echo "make lint    ruff, mypy, import contracts"
@@ -34,7 +35,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/python -m samples.minilm.demo
 
-test: $(STAMP)
+# The tests of `nvfp4-trt report` open its pages in a real browser.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || \
+		{ echo "the tests need chromium: apt-get install chromium, or your system's package of it"; exit 2; }
+	@command -v chromium >/dev/null || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+
+test: $(STAMP) browser
 	@$(BIN)/python -m pytest -n 2
 
 # The C++ plugin, for full TensorRT: its headers are in no package, so say where they are.

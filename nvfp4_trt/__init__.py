@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         export,
         pack,
         quantize,
+        report,
         save,
         sensitivity,
     )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.quantization import QuantizedModel
     from nvfp4_trt.quantization.packed_files import PackedFile
     from nvfp4_trt.recipe import RECIPES, Recipe
+    from nvfp4_trt.reporting import Report
     from nvfp4_trt.serving import Dispatcher, ServingSet
 
 _HOMES = {
@@ -52,6 +54,7 @@ _HOMES = {
     "convert": "nvfp4_trt.api",
     "diagnose": "nvfp4_trt.doctor",
     "explain": "nvfp4_trt.explanations",
+    "report": "nvfp4_trt.api",
     "sensitivity": "nvfp4_trt.api",
     "prepare_qat": "nvfp4_trt.qat",
     "convert_qat": "nvfp4_trt.qat",
@@ -74,6 +77,7 @@ _HOMES = {
     "Sensitivity": "nvfp4_trt.mixing",
     "RECIPES": "nvfp4_trt.recipe",
     "Recipe": "nvfp4_trt.recipe",
+    "Report": "nvfp4_trt.reporting",
     "Saved": "nvfp4_trt.checkpoints",
     "ServingSet": "nvfp4_trt.serving",
 }
@@ -95,6 +99,7 @@ __all__ = [
     "QatState",
     "QuantizedModel",
     "Recipe",
+    "Report",
     "Saved",
     "Sensitivity",
     "ServingSet",
@@ -113,6 +118,7 @@ __all__ = [
     "prepare_qat",
     "qat_state",
     "quantize",
+    "report",
     "save",
     "sensitivity",
 ]

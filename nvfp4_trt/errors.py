@@ -395,6 +395,15 @@ class BelowThresholdError(Nvfp4Error):
     exit_status = RESULT_BELOW_THRESHOLD
 
 
+# --- reports ----------------------------------------------------------------------------------------
+
+
+class ReportInvalidError(Nvfp4Error):
+    """A file that was to be compared holds no report, or one of another version."""
+
+    code = "report-invalid"
+
+
 # --- serving ----------------------------------------------------------------------------------------
 
 

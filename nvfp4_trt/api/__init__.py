@@ -1,4 +1,4 @@
-"""The public functions: quantizing, calibrating, exporting, checkpoints, building, comparing."""
+"""The public functions: quantizing, calibrating, exporting, checkpoints, building, comparing, reporting."""
 
 from nvfp4_trt.api.building import build, build_buckets, build_plugin
 from nvfp4_trt.api.calibrating import calibrate
@@ -6,6 +6,7 @@ from nvfp4_trt.api.checkpoint_files import convert, pack, save
 from nvfp4_trt.api.comparing import compare
 from nvfp4_trt.api.exporting import export
 from nvfp4_trt.api.quantizing import quantize
+from nvfp4_trt.api.reporting import report
 from nvfp4_trt.api.sensitivities import sensitivity
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "export",
     "pack",
     "quantize",
+    "report",
     "save",
     "sensitivity",
 ]

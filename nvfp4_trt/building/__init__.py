@@ -3,6 +3,7 @@
 from nvfp4_trt.building.backends import BACKENDS, Backend, BackendName, choose_backend
 from nvfp4_trt.building.build import EngineArtifact, EngineRecord, build_engine, lower_file
 from nvfp4_trt.building.candidate import Candidate
+from nvfp4_trt.building.records import read_record, record_of, shapes_of
 from nvfp4_trt.building.variants import OPTIMIZE, Optimize
 
 __all__ = [
@@ -17,4 +18,7 @@ __all__ = [
     "build_engine",
     "choose_backend",
     "lower_file",
+    "read_record",
+    "record_of",
+    "shapes_of",
 ]

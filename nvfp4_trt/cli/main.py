@@ -26,6 +26,7 @@ from nvfp4_trt.cli.lower import lower
 from nvfp4_trt.cli.output import print_error
 from nvfp4_trt.cli.pack import pack
 from nvfp4_trt.cli.recipes import recipes
+from nvfp4_trt.cli.report import report
 from nvfp4_trt.cli.sensitivity import sensitivity
 from nvfp4_trt.errors import ENVIRONMENT_LACKS, USER_MISTAKE, Nvfp4Error
 
@@ -50,6 +51,7 @@ for _command in (
     compare,
     sensitivity,
     lower,
+    report,
     recipes,
     doctor,
     explain,

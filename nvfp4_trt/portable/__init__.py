@@ -21,7 +21,7 @@ from nvfp4_trt.portable.sites import (
     layer_name,
 )
 from nvfp4_trt.portable.swizzle import swizzle_bytes, unswizzle_bytes
-from nvfp4_trt.portable.weights import LayerScales, layer_scales
+from nvfp4_trt.portable.weights import LayerScales, StoredWeight, layer_scales, stored_weights
 
 __all__ = [
     "BLOCK",
@@ -33,6 +33,7 @@ __all__ = [
     "LayerScales",
     "Metadata",
     "Site",
+    "StoredWeight",
     "decode_table",
     "e2m1_values",
     "find_sites",
@@ -46,6 +47,7 @@ __all__ = [
     "portable_functions",
     "read_metadata",
     "save",
+    "stored_weights",
     "swizzle_bytes",
     "unswizzle_bytes",
 ]

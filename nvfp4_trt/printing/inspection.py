@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from rich.markup import escape
 
-from nvfp4_trt.building import EngineRecord
+from nvfp4_trt.building import read_record, record_of
 from nvfp4_trt.errors import FileMissingError, NotAModelError
 from nvfp4_trt.portable import layer_scales, load
 from nvfp4_trt.printing.objects import engine_object, layer_object
 from nvfp4_trt.printing.serving import serving_object, serving_summary
-from nvfp4_trt.printing.tables import engine_layers, engine_summary, layers_table, readable_size
+from nvfp4_trt.printing.tables import engine_layers, engine_summary, layers_table
 from nvfp4_trt.serving import is_serving_set, read_manifest
+from nvfp4_trt.units import readable_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,27 +50,15 @@ def inspect_file(path: Path) -> Inspection:
         )
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist", "check the path")
-    record = path.with_name(f"{path.name}.json")
-    if record.is_file():
+    record = record_of(path)
+    if record.is_file() or path.suffix in {".engine", ".plan"}:
         return _inspect_engine(path, record)
-    if path.suffix in {".engine", ".plan"}:
-        raise FileMissingError(
-            f"{record.name}, the record beside {path.name}, is missing",
-            "keep the two together: an engine alone can be read only on the GPU that it was built for",
-        )
     model, metadata = load(path)
     return _inspect_onnx(path, model, metadata)
 
 
 def _inspect_engine(path: Path, record_file: Path) -> Inspection:
-    try:
-        record = EngineRecord.model_validate_json(record_file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise NotAModelError(f"{record_file} is not an engine's record", "build the engine again") from error
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != record.engine_sha256:
-        raise NotAModelError(f"{record_file} belongs to another engine than {path}", "build the engine again")
+    record = read_record(record_file, path)
     return Inspection(
         {"kind": "engine", **engine_object(record, str(path))},
         [engine_layers(record), "", *engine_summary(record, str(path))],

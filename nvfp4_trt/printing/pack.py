@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from nvfp4_trt.printing.tables import readable_size, table
+from nvfp4_trt.printing.tables import table
+from nvfp4_trt.units import readable_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from nvfp4_trt.printing.tables import readable_size, table
+from nvfp4_trt.printing.tables import table
 from nvfp4_trt.recipe import ActivationScaling
+from nvfp4_trt.units import readable_size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY
+from nvfp4_trt.units import readable_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -185,11 +186,6 @@ def _scale_cells(scales: LayerScales | None) -> tuple[str, str, str]:
     if scales is None:
         return "-", "-", "-"
     return f"{scales.weight_scale:.4g}", scales.activation_scale, f"{scales.bytes:,}"
-
-
-def readable_size(size: int) -> str:
-    """Return a size in bytes as text, in KiB or MiB."""
-    return f"{size / 2**10:.1f} KiB" if size < 2**20 else f"{size / 2**20:.1f} MiB"
 
 
 def counted(count: int, noun: str) -> str:

@@ -31,7 +31,7 @@ MODELS = """
         return Net()
 """
 ORDER = (
-    "export", "lower", "build engine", "check", "inspect", "compare", "calibrate", "pack", "convert",
+    "export", "lower", "build engine", "check", "inspect", "compare", "report", "calibrate", "pack", "convert",
     "sensitivity", "build plugin", "recipes", "doctor", "explain", "completion",
 )  # fmt: skip
 """An example may take what another one has made."""

@@ -18,6 +18,7 @@ RESULTS: dict[str, Any] = {
     "compare": results.Compare,
     "sensitivity": results.Sensitivity,
     "lower": results.Lower,
+    "report": results.Reported,
     "recipes": results.Recipes,
     "doctor": results.Doctor,
     "explain": results.Explain | results.ExplainAll,

@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from nvfp4_trt.calibration.result import LayerCalibration
 from nvfp4_trt.recipe import Recipe
+from nvfp4_trt.reporting import Report
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -252,6 +253,16 @@ class Lower(TypedDict):
     passes: dict[str, int]
     gemms: int
     plugin_gemms: int
+
+
+class Reported(TypedDict):
+    """A page, and the data behind it."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    html: str
+    """The page."""
+    report: Report
 
 
 class Recipes(TypedDict):

@@ -1,0 +1,184 @@
+"""From files to a report's data; what was not given is said, and how to give it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from nvfp4_trt.building import read_record, record_of, shapes_of
+from nvfp4_trt.errors import FileMissingError, WrongKindError
+from nvfp4_trt.portable import layer_scales, load
+from nvfp4_trt.reporting import engine as engines
+from nvfp4_trt.reporting.commands import commands
+from nvfp4_trt.reporting.data import Missing, Output, Report
+from nvfp4_trt.reporting.distributions import weight_distributions
+from nvfp4_trt.reporting.sizes import dtype_name, shares, sized_layers, stored_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.portable import Metadata
+    from nvfp4_trt.reporting.data import Codes, Error, Layer, Run, Scales
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What running the model told: errors against the float model, and what entered the layers."""
+
+    reference: str = ""
+    batches: int = 0
+    inputs_from: str = ""
+    input_options: tuple[str, ...] = ()
+    """Those of the command line that give the inputs; none where they were in memory."""
+    inputs_random: bool = False
+    outputs: tuple[Output, ...] = ()
+    errors: Mapping[str, Error] = field(default_factory=dict)
+    """By layer."""
+    activations: Mapping[str, tuple[Codes, Scales, Run | None]] = field(default_factory=dict)
+    """By layer."""
+
+
+def collect(
+    source: Path,
+    *,
+    engine: Path | None = None,
+    gpu: str | None = None,
+    measured: Measured | None = None,
+) -> Report:
+    """Read a portable file, and the record of an engine that was built from it.
+
+    Args:
+        source: a file that `nvfp4-trt export` wrote.
+        engine: an engine, or its record (`.json`); by default what lies beside `source` under its name, if
+            anything does.
+        gpu: that times are modelled on, see `costing.find_gpu`.
+        measured: what running the model told, if it was run.
+
+    Raises:
+        FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load` and `building.read_record`.
+        WrongKindError: the record is of an engine of another model.
+        UnknownGpuError: there are no figures for the GPU.
+    """
+    model, metadata = load(source)
+    tensors = stored_tensors(model)
+    layers = _with_weights(sized_layers(metadata.layers, tensors), model)
+    told = Measured() if measured is None else measured
+    layers = [_with_measured(layer, told) for layer in layers]
+    io = {name: _io(values) for name, values in (("inputs", model.graph.inputs), ("outputs", model.graph.outputs))}
+    record_file = _record_file(source, engine)
+    described = record = None
+    if record_file is not None:
+        record = read_record(record_file)
+        _check_belongs(record, metadata, record_file, source)
+        described = engines.describe(record, shapes_of(model, record), gpu)
+        layers = engines.with_engine(layers, record, described)
+    return Report(
+        name=source.name,
+        onnx_bytes=_size(source),
+        parameters=sum(layer.parameters for layer in layers),
+        recipe=metadata.recipe,
+        scale_rule=metadata.scale_rule,
+        source_sha256=metadata.source_sha256,
+        versions=metadata.versions,
+        made_by=version("nvfp4-trt"),
+        **io,
+        layers=tuple(layers),
+        bytes=shares(tensors),
+        engine=described,
+        accuracy=told.outputs,
+        batches=told.batches,
+        inputs_from=told.inputs_from,
+        inputs_random=told.inputs_random,
+        reference=told.reference,
+        commands=commands(source.name, metadata, io["inputs"], record, told.reference, told.input_options),
+        missing=tuple(_missing(source, described is not None, told)),
+    )
+
+
+def _with_weights(layers: list[Layer], model: ir.Model) -> list[Layer]:
+    scales, distributions = layer_scales(model), weight_distributions(model)
+    made = []
+    for layer in layers:
+        update: dict[str, Any] = {}
+        if layer.name in scales:
+            found = scales[layer.name]
+            update |= {"weight_scale": found.weight_scale, "activation_scale": found.activation_scale}
+        if layer.name in distributions:
+            update["weights"], update["weight_blocks"] = distributions[layer.name]
+        made.append(layer.model_copy(update=update))
+    return made
+
+
+def _with_measured(layer: Layer, told: Measured) -> Layer:
+    codes, blocks, run = told.activations.get(layer.name, (None, None, None))
+    update = {
+        "error": told.errors.get(layer.name),
+        "activations": codes,
+        "activation_blocks": blocks,
+        "activation_scales": run,
+    }
+    return layer.model_copy(update=update)
+
+
+def _io(values: Sequence[ir.Value]) -> dict[str, tuple[str, ...]]:
+    return {
+        str(value.name): (
+            dtype_name(value.dtype),
+            *(str(dim if isinstance(dim, int) else dim.value) for dim in value.shape or ()),
+        )
+        for value in values
+    }
+
+
+def _size(source: Path) -> int:
+    beside = source.with_name(f"{source.name}.data")
+    return source.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+
+
+def _record_file(source: Path, engine: Path | None) -> Path | None:
+    """Return the record to read: of the engine that is named, or of one beside the file that has its name."""
+    if engine is None:
+        beside = record_of(source.with_suffix(".engine"))
+        return beside if beside.is_file() else None
+    if not engine.is_file():
+        raise FileMissingError(f"{engine} does not exist", "give an engine beside its record, or the record")
+    return engine if engine.suffix == ".json" else record_of(engine)
+
+
+def _check_belongs(record: EngineRecord, metadata: Metadata, record_file: Path, source: Path) -> None:
+    if (record.source_sha256, record.recipe) != (metadata.source_sha256, metadata.recipe):
+        raise WrongKindError(
+            f"{record_file} is of an engine of another model or recipe than {source}",
+            "name the engine that was built from this file with --engine, or build it again",
+        )
+
+
+def _missing(source: Path, has_engine: bool, told: Measured) -> list[Missing]:
+    file = shlex.quote(source.name)
+    engine = shlex.quote(source.with_suffix(".engine").name)
+    run = f"nvfp4-trt report {file} -o report.html --reference MODEL --inputs INPUTS"
+    found = []
+    if not has_engine:
+        found.append(
+            Missing(
+                section="engine",
+                what="No engine was given: nothing is known of its kernels, nor whether its GEMMs are FP4.",
+                how=f"nvfp4-trt build engine {file} -o {engine}",
+            )
+        )
+    if not told.errors:
+        found.append(
+            Missing(
+                section="errors", what="The float model and inputs were not given: no error is known.", how=run
+            )
+        )
+    if not told.activations:
+        what = "The float model and inputs were not given: nothing is known of what enters the layers."
+        found.append(Missing(section="activations", what=what, how=run))
+    return found
