@@ -395,6 +395,13 @@ class BelowThresholdError(Nvfp4Error):
     exit_status = RESULT_BELOW_THRESHOLD
 
 
+class BackendsDisagreeError(Nvfp4Error):
+    """Two backends that compute the same, given the same, are further apart than rounding takes them."""
+
+    code = "backends-disagree"
+    exit_status = RESULT_BELOW_THRESHOLD
+
+
 # --- reports ----------------------------------------------------------------------------------------
 
 

@@ -9,10 +9,11 @@ import click
 
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_error, print_result, working
-from nvfp4_trt.errors import BelowThresholdError
+from nvfp4_trt.errors import BackendsDisagreeError, BelowThresholdError
 
 if TYPE_CHECKING:
     from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.errors import Nvfp4Error
 
 
 @click.command()
@@ -28,6 +29,23 @@ if TYPE_CHECKING:
 @click.option("--max-abs-error", type=float, metavar="E", help="Fail where an output's error exceeds this.")
 @click.option("--save-inputs", type=click.Path(path_type=Path), help="Write the inputs, for polygraphy run.")
 @click.option("--save-outputs", type=click.Path(path_type=Path), help="Write the reference's outputs likewise.")
+@click.option("--per-layer", is_flag=True, help="Compare what enters and leaves every quantized layer too.")
+@click.option("--layer", "layers", multiple=True, metavar="PATTERN", help="Look at only the layers that match.")
+@click.option(
+    "--quantized",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="The quantized torch model; by default the reference is quantized again as the file says.",
+)
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="Static scales for that, from `nvfp4-trt calibrate`."
+)
+@click.option(
+    "--min-agreement",
+    type=float,
+    metavar="DB",
+    help="Fail where the quantized torch model and ONNX are further apart at a layer on the same input.",
+)
 @model_options
 @output_options
 def compare(
@@ -38,27 +56,44 @@ def compare(
     max_abs_error: float | None,
     save_inputs: Path | None,
     save_outputs: Path | None,
+    per_layer: bool,
+    layers: tuple[str, ...],
+    quantized: Path | None,
+    calibration: Path | None,
+    min_agreement: float | None,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
     **source: Any,
 ) -> None:
     """Compare ONNX, run on ONNX Runtime, with the float model that it came from.
 
-    Exits with status 1 where a threshold is missed.
+    With --per-layer, also with the quantized torch model: what each layer adds to the error and what it inherits,
+    the worst first, and the first layer where the quantized torch model and ONNX disagree.
+
+    Exits with status 1 where a threshold is missed, or the two disagree.
 
     Example: nvfp4-trt compare model.onnx --reference model.pt --model models:net --inputs inputs.npz
     --min-cosine 0.9
     """
     with working(f"comparing {onnx} with {reference}"):
         from nvfp4_trt import api
-        from nvfp4_trt.printing import comparison_table
+        from nvfp4_trt.printing import comparison_summary
 
         result = api.compare(
-            onnx, reference, save_inputs=save_inputs, save_outputs=save_outputs, **source_options(source)
+            onnx,
+            reference,
+            save_inputs=save_inputs,
+            save_outputs=save_outputs,
+            per_layer=per_layer,
+            layers=layers,
+            quantized=quantized,
+            calibration=calibration,
+            min_agreement=min_agreement,
+            **source_options(source),
         )
     missed = _missed(result, min_sqnr, min_cosine, max_abs_error)
     told = result.as_dict() | ({} if missed is None else {"error": missed.as_dict()})
-    print_result(told, as_json=as_json, people=lambda: [comparison_table(result)])
+    print_result(told, as_json=as_json, people=lambda: comparison_summary(result))
     if missed is not None:
         if not as_json:
             print_error(missed.as_dict(), as_json=False)
@@ -67,9 +102,11 @@ def compare(
 
 def _missed(
     result: Comparison, min_sqnr: float | None, min_cosine: float | None, max_abs_error: float | None
-) -> BelowThresholdError | None:
+) -> Nvfp4Error | None:
     try:
         result.check(min_sqnr, min_cosine, max_abs_error)
-    except BelowThresholdError as missed:
+        if result.layers is not None:
+            result.layers.check()
+    except (BelowThresholdError, BackendsDisagreeError) as missed:
         return missed
     return None

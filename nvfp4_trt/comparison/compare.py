@@ -62,7 +62,7 @@ def compare_onnx(
     feeds = [as_feed(batch) for batch in batches]
     check_feeds(feeds, model, metadata.example_shapes, str(onnx_path))
     ours = onnx_runner(onnx_path, model)
-    reference, outputs = _run([TorchRunner(module, batches[0], name=reference_name), ours], feeds, onnx_path)
+    reference, outputs = run_all([TorchRunner(module, batches[0], name=reference_name), ours], feeds, onnx_path)
     if save_inputs is not None:
         write_feeds([{name: feed[name] for name in taken} for feed in feeds], save_inputs)
     if save_outputs is not None:
@@ -94,12 +94,17 @@ def compare_saved(onnx_path: Path, outputs_json: Path, inputs_json: Path) -> Com
         )
     model, metadata = load(onnx_path)
     check_feeds(feeds, model, metadata.example_shapes, str(onnx_path))
-    (outputs,) = _run([onnx_runner(onnx_path, model)], feeds, onnx_path)
+    (outputs,) = run_all([onnx_runner(onnx_path, model)], feeds, onnx_path)
     return _compared(reference, outputs, name, str(onnx_path))
 
 
-def _run(runners: list[BaseRunner], feeds: list[Feed], file: Path) -> list[list[IterationResult]]:
-    """Return the outputs of each runner on each of the inputs."""
+def run_all(runners: list[BaseRunner], feeds: list[Feed], file: Path) -> list[list[IterationResult]]:
+    """Return the outputs of each runner on each of the inputs.
+
+    Raises:
+        OnnxRunError: ONNX Runtime failed in `file`.
+        Nvfp4Error: a runner's own.
+    """
     with quiet():
         try:
             results = Comparator.run(runners, data_loader=feeds)
@@ -123,4 +128,6 @@ def _compared(
         for name, array in expected.items():
             sums[name].add(array, got[name])
     metrics = tuple(accumulator.metrics() for accumulator in sums.values())
-    return Comparison(metrics, len(reference), reference_name, file)
+    pairs = {name: (str(array.dtype), str(outputs[0][name].dtype)) for name, array in reference[0].items()}
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return Comparison(metrics, len(reference), reference_name, file, differing)

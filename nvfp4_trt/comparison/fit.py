@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.errors import InputsMismatchError, InputsMissingError
+from nvfp4_trt.tapping import input_tap, output_tap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from nvfp4_trt.layers import Layer
     from nvfp4_trt.runners.arrays import Feed
+    from nvfp4_trt.tapping import Call
 
 _HINT = "give the inputs, by name, that the file was exported with"
 
@@ -70,10 +74,10 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic] | None:
 
 
 def check_outputs(reference: Feed, model: Feed, file: str) -> None:
-    """Refuse to compare outputs with different names or shapes.
+    """Refuse to compare outputs with different names or shapes, or numbers with truth values and the like.
 
     Raises:
-        InputsMismatchError: they differ.
+        InputsMismatchError: they differ; it names the output.
     """
     if set(reference) != set(model):
         raise InputsMismatchError(
@@ -85,5 +89,63 @@ def check_outputs(reference: Feed, model: Feed, file: str) -> None:
             raise InputsMismatchError(
                 f"the output {name} is {list(model[name].shape)} from {file}, "
                 f"and {list(array.shape)} in the reference",
+                "compare with the model that the file was exported from, on the same inputs",
+            )
+        kinds = [np.issubdtype(each.dtype, np.floating) for each in (array, model[name])]
+        if array.dtype != model[name].dtype and not all(kinds):
+            raise InputsMismatchError(
+                f"the output {name} is {model[name].dtype} from {file}, and {array.dtype} in the reference",
+                "compare with the model that the file was exported from",
+            )
+
+
+def check_layers(file_layers: Sequence[Layer], module_layers: Sequence[Layer], file: str) -> None:
+    """Refuse to compare a file and a quantized module with different quantized layers.
+
+    Raises:
+        InputsMismatchError: they have; it names the first that one of them has only, or that has another shape.
+    """
+    ours, theirs = (
+        {layer.name: layer for layer in layers if layer.quantized} for layers in (file_layers, module_layers)
+    )
+    hint = "compare with the model that the file was exported from; `export --fix` renames layers"
+    for name in [*ours, *theirs]:
+        if name not in ours or name not in theirs:
+            where = "the model" if name not in theirs else file
+            raise InputsMismatchError(f"the quantized layer {name} is not in {where}", hint)
+        if ours[name].shape != theirs[name].shape:
+            raise InputsMismatchError(
+                f"the layer {name} is {list(ours[name].shape)} in {file}, "
+                f"and {list(theirs[name].shape)} in the model",
+                hint,
+            )
+
+
+def check_taps(
+    calls: Sequence[Call], others: Sequence[Call] | None, reference: Feed, model: Feed, name: str = ""
+) -> None:
+    """Refuse to compare runs that call different layers, or have tensors of different shapes at one.
+
+    Args:
+        calls: of layers, those that both have to have.
+        others: the calls that the model made; None where they are those by construction.
+        reference: its taps.
+        model: its taps, too.
+        name: what the model is called in errors; the quantized torch model by default.
+
+    Raises:
+        InputsMismatchError: they differ; it names the layer.
+    """
+    told = name or "the quantized model"
+    if others is not None and list(others) != list(calls):
+        apart = next(pair for pair in zip_longest(calls, others) if pair[0] != pair[1])
+        one, other = (call.key if call is not None else "nothing" for call in apart)
+        raise InputsMismatchError(
+            f"the reference calls {one} where {told} calls {other}", "compare models that call the same layers"
+        )
+    for tap in (tap for call in calls for tap in (input_tap(call), output_tap(call))):
+        if reference[tap].shape != model[tap].shape:
+            raise InputsMismatchError(
+                f"{tap} is {list(model[tap].shape)} in {told}, and {list(reference[tap].shape)} in the reference",
                 "compare with the model that the file was exported from, on the same inputs",
             )

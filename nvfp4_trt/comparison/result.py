@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from nvfp4_trt.errors import BelowThresholdError
+
+if TYPE_CHECKING:
+    from nvfp4_trt.comparison.layer_result import LayerComparison
 
 SQNR_LIMIT = 300.0
 """SQNR is reported within ±300 dB, so that it is always a number: 300 where the two are equal, -300 where
@@ -39,12 +42,16 @@ class Comparison:
         batches: how many were run.
         reference: what was compared with, such as `bert.pt`.
         model: the file.
+        dtypes: of outputs that are floating in both and not of one dtype, that in the reference and in the file.
+        layers: the same layer by layer, where that was asked for.
     """
 
     outputs: tuple[OutputMetrics, ...]
     batches: int
     reference: str
     model: str
+    dtypes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    layers: LayerComparison | None = None
 
     def check(
         self,
@@ -64,10 +71,7 @@ class Comparison:
         """
         for output in self.outputs:
             if math.isnan(output.sqnr_db):
-                raise BelowThresholdError(
-                    f"{self.model}: the output {output.name} holds NaN, or an infinity that one run has only",
-                    f"look for overflow: run {self.reference} by itself on these inputs, and try others",
-                )
+                raise self._broken(output)
             if min_sqnr is not None and output.sqnr_db < min_sqnr:
                 raise self._past(output, "SQNR", f"{output.sqnr_db:.2f} dB", f"at least {min_sqnr:g} dB")
             if min_cosine is not None and output.cosine < min_cosine:
@@ -75,6 +79,15 @@ class Comparison:
             if max_abs_error is not None and output.max_abs_error > max_abs_error:
                 found = f"{output.max_abs_error:.6g}"
                 raise self._past(output, "largest error", found, f"at most {max_abs_error:g}")
+
+    def _broken(self, output: OutputMetrics) -> BelowThresholdError:
+        arose = "; ".join(str(each) for each in (self.layers.nonfinite if self.layers else ()))
+        return BelowThresholdError(
+            f"{self.model}: the output {output.name} holds NaN, or an infinity that one run has only"
+            + (f"; {arose}" if arose else ""),
+            f"look for overflow: run {self.reference} by itself on these inputs, and try others"
+            + ("" if self.layers else "; --per-layer says where it arose"),
+        )
 
     def _past(self, output: OutputMetrics, metric: str, found: str, wanted: str) -> BelowThresholdError:
         return BelowThresholdError(
@@ -88,9 +101,11 @@ class Comparison:
             {key: None if value != value else value for key, value in asdict(output).items()}  # noqa: PLR0124 (NaN)
             for output in self.outputs
         ]
-        return {
+        told: dict[str, Any] = {
             "reference": self.reference,
             "model": self.model,
             "batches": self.batches,
             "outputs": rows,
+            "dtypes": {name: list(pair) for name, pair in self.dtypes.items()},
         }
+        return told if self.layers is None else {**told, "per_layer": self.layers.as_dict()}

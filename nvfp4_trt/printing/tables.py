@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.auditing import Audit
     from nvfp4_trt.building import EngineRecord
-    from nvfp4_trt.comparison import Comparison
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.portable import LayerScales
@@ -146,21 +145,6 @@ def engine_layers(record: EngineRecord) -> Table:
     ]
     columns = ("layer", "shape", "requested", "realized", "weight scale", "activation scale", "#bytes")
     return table("Layers", (*columns, "row of the record", "run-time scale from"), rows)
-
-
-def comparison_table(result: Comparison) -> Table:
-    """Return the metrics of each output."""
-    rows = [
-        (
-            o.name,
-            "identical" if o.sqnr_db == float("inf") else f"{o.sqnr_db:.2f}",
-            f"{o.cosine:.6f}",
-            f"{o.max_abs_error:.4g}",
-        )
-        for o in result.outputs
-    ]
-    title = f"{result.model} against {result.reference}, {counted(result.batches, 'batch')}"
-    return table(title, ("output", "#SQNR dB", "#cosine", "#max abs error"), rows)
 
 
 def recipes_table(recipes: Mapping[str, Recipe], default: str) -> Table:

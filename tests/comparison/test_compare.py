@@ -117,6 +117,25 @@ class OtherShape(nn.Module):
         return {"hidden": x, "y": x}
 
 
+class Integers(nn.Module):
+    def forward(self, x, unused):  # noqa: ARG002
+        return {"hidden": torch.zeros(len(x), 128, dtype=torch.int64), "y": x[:, :32]}
+
+
+class Wider(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x, unused):
+        return {name: value.double() for name, value in self.module(x, unused).items()}
+
+
+def test_other_dtypes_are_told(exported, batches):
+    found = compare_onnx(exported.path, Wider(exported.module), batches, reference_name="m")
+    assert found.dtypes == {"hidden": ("float64", "float32"), "y": ("float64", "float32")}
+
+
 class Raises(nn.Module):
     def forward(self, x, unused):  # noqa: ARG002
         raise KeyError("no such thing")
@@ -127,6 +146,7 @@ class Raises(nn.Module):
     [
         (Renamed(), InputsMismatchError, "hidden, z"),
         (OtherShape(), InputsMismatchError, r"\[4, 128\]"),
+        (Integers(), InputsMismatchError, "hidden is float32 from .* int64 in the reference"),
         (Raises(), ModelRunError, "no such thing"),
     ],
 )

@@ -106,4 +106,5 @@ def test_as_dict_is_strict_json():
         "model": "m.onnx",
         "batches": 1,
         "outputs": [{"name": "y", "sqnr_db": 300.0, "cosine": 1.0, "max_abs_error": 0.0}],
+        "dtypes": {},
     }

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from nvfp4_trt import build
+from nvfp4_trt.comparison import SQNR_LIMIT, Comparison, OutputMetrics
 from nvfp4_trt.errors import FileMissingError, NotAModelError, NotOurOnnxError
-from nvfp4_trt.printing import comparison_table, export_summary, inspect_file, table
+from nvfp4_trt.printing import comparison_summary, export_summary, inspect_file, table
 from nvfp4_trt.printing.tables import counted, readable_size
 
 
@@ -142,8 +143,8 @@ def test_names_are_not_taken_for_markup(tmp_path):
 
 
 def test_identical_outputs_are_called_so():
-    output = SimpleNamespace(name="y", sqnr_db=float("inf"), cosine=1.0, max_abs_error=0.0)
-    shown = text([comparison_table(SimpleNamespace(outputs=[output], model="m", reference="r", batches=2))])
+    output = OutputMetrics("y", SQNR_LIMIT, 1.0, 0.0)
+    shown = text(comparison_summary(Comparison((output,), 2, "r", "m")))
     assert "m against r, 2 batches" in shown
     assert shown.splitlines()[-1].split() == ["y", "identical", "1.000000", "0"]
 

@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 
 from nvfp4_trt.building.candidate import Candidate
 from nvfp4_trt.costing import BuilderMemory
-from nvfp4_trt.printing.schemas.results import STRICT
+from nvfp4_trt.printing.schemas.layers import STRICT
 from nvfp4_trt.serving.manifest import BucketEntry, DynamicEntry, ModelEntry, Tensor
 
 

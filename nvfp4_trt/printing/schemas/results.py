@@ -2,14 +2,12 @@
 
 from typing import Literal, NotRequired
 
-from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from nvfp4_trt.calibration.result import LayerCalibration
+from nvfp4_trt.printing.schemas.layers import STRICT, PerLayer
 from nvfp4_trt.recipe import Recipe
 from nvfp4_trt.reporting import Report
-
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Error(TypedDict):
@@ -200,8 +198,12 @@ class Compare(TypedDict):
     model: str
     batches: int
     outputs: list[Metrics]
+    dtypes: dict[str, tuple[str, str]]
+    """Of outputs whose dtypes differ: in the reference, and in the file."""
+    per_layer: NotRequired[PerLayer]
+    """With `--per-layer`."""
     error: NotRequired[Error]
-    """Where a threshold was missed."""
+    """Where a threshold was missed, or two backends disagree."""
 
 
 class Damage(TypedDict):

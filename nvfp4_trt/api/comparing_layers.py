@@ -1,0 +1,83 @@
+"""A portable ONNX file beside the quantized model and the float one, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nvfp4_trt.api.sources import cast
+from nvfp4_trt.calibration import calibrator_for, given_calibration
+from nvfp4_trt.checkpoints import load_checkpoint
+from nvfp4_trt.patterns import matching
+from nvfp4_trt.portable import load as load_portable
+from nvfp4_trt.quantization import QuantizedModel, quantize_module
+from nvfp4_trt.quantization.convert import open_attention
+from nvfp4_trt.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import nn
+
+    from nvfp4_trt.calibration import Calibration
+    from nvfp4_trt.comparison import LayerComparison
+    from nvfp4_trt.loading import Batch
+
+
+def layer_comparison(
+    path: Path,
+    module: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    patterns: Sequence[str],
+    quantized: str | Path | QuantizedModel | None,
+    calibration: str | Path | Calibration | None,
+    min_agreement: float | None,
+    factory: str | None,
+    dtype: str | torch.dtype | None,
+    owned: bool,
+) -> LayerComparison:
+    """Return what `comparison.compare_layers` finds.
+
+    Args:
+        path: the portable file.
+        module: the float model, in the dtype that it is compared in.
+        batches: its inputs.
+        patterns: of layers to look at.
+        quantized: see `compare`.
+        calibration: see `compare`.
+        min_agreement: see `compare`.
+        factory: what makes the module of a checkpoint.
+        dtype: to cast a checkpoint to.
+        owned: whether `module` may be changed.
+
+    Raises:
+        Nvfp4Error: those of loading and quantizing, and of `comparison.compare_layers`.
+    """
+    from nvfp4_trt.comparison import compare_layers
+
+    reference = open_attention(module if owned else copy.deepcopy(module))
+    if quantized is None:
+        made = _as_exported(path, reference, batches, given_calibration(calibration))
+    elif isinstance(quantized, QuantizedModel):
+        made = quantized
+    else:
+        made = load_checkpoint(Path(quantized), factory=factory).quantized
+        cast(made.module, (), dtype, copy=False)
+    made.module.eval()
+    layers = [layer.name for layer in made.layers if layer.quantized]
+    names = sorted(matching(layers, patterns, option="--layer")) if patterns else None
+    return compare_layers(path, reference, made, batches, names=names, bound_db=min_agreement)
+
+
+def _as_exported(
+    path: Path, reference: nn.Module, batches: Sequence[Batch], calibration: Calibration | None
+) -> QuantizedModel:
+    """Quantize the float model once more as the file says that it was."""
+    recipe = Recipe.model_validate(load_portable(path)[1].recipe)
+    if calibration is not None:
+        calibration.check_recipe(recipe)
+    calibrate = calibrator_for(recipe, calibration, batches)
+    return quantize_module(reference, recipe, calibrate=calibrate, inputs=batches)

@@ -1,0 +1,194 @@
+"""What a comparison layer by layer found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nvfp4_trt.errors import BackendsDisagreeError
+
+if TYPE_CHECKING:
+    from nvfp4_trt.comparison.result import OutputMetrics
+
+
+def as_json(metrics: OutputMetrics) -> dict[str, float | None]:
+    """Return metrics as strict JSON takes them, without the name: NaN becomes None."""
+    numbers = asdict(metrics)
+    del numbers["name"]
+    return {key: None if math.isnan(value) else value for key, value in numbers.items()}
+
+
+@dataclass(frozen=True)
+class BackendMetrics:
+    """One layer in one backend, against the float model; each over all batches.
+
+    Attributes:
+        own: what the layer adds: the backend's layer on the float model's input, against the float output.
+        inherited: what enters with the input: the float layer on the backend's input, against the float output.
+        input: what enters the layer, against what enters it in the float model.
+        output: what leaves it, against what leaves it there: what was inherited and what was added.
+    """
+
+    own: OutputMetrics
+    inherited: OutputMetrics
+    input: OutputMetrics
+    output: OutputMetrics
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the four as strict JSON takes them."""
+        return {name: as_json(getattr(self, name)) for name in ("own", "inherited", "input", "output")}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near two backends are that compute the same, torch's quantized model and the file, at one layer.
+
+    Attributes:
+        between: of what enters the layer, where all layers before it are given torch's outputs.
+        layer: of what leaves it, where it is given torch's input.
+        stored: what differs between the file's bytes and the module's, such as `weight_packed: 1 of 4096 bytes`.
+    """
+
+    between: OutputMetrics
+    layer: OutputMetrics
+    stored: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as strict JSON takes it."""
+        return {"between": as_json(self.between), "layer": as_json(self.layer), "stored": list(self.stored)}
+
+
+@dataclass(frozen=True)
+class LayerMetrics:
+    """One call of a layer.
+
+    Attributes:
+        name: the layer's, with `@2` behind it for its second call.
+        position: in the order of execution, from 0.
+        backends: by name: `torch`, `onnxruntime` where the file has the layer, `engine`.
+        agreement: of torch and the file; None where the file has not the layer.
+    """
+
+    name: str
+    position: int
+    backends: dict[str, BackendMetrics]
+    agreement: Agreement | None
+
+    @property
+    def worst_own(self) -> float:
+        """The lowest SQNR of what a backend adds, dB; -inf where it is NaN."""
+        found = [each.own.sqnr_db for each in self.backends.values()]
+        return min(-math.inf if math.isnan(value) else value for value in found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as strict JSON takes it."""
+        return {
+            "name": self.name,
+            "position": self.position,
+            "backends": {name: each.as_dict() for name, each in self.backends.items()},
+            "agreement": None if self.agreement is None else self.agreement.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """The first place, in the order of execution, where torch's quantized model and the file are apart.
+
+    Attributes:
+        layer: the layer; for `outputs`, the model's output.
+        where: `layer`: given one input, the two have different outputs, or they store different bytes. `between`:
+            what enters the layer differs, though all layers before it were given the same outputs. `outputs`: a
+            model's output does, likewise.
+        sqnr_db: of the one to the other, dB; None where it is NaN.
+        stored: see `Agreement`.
+    """
+
+    layer: str
+    where: str
+    sqnr_db: float | None
+    stored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Nonfinite:
+    """Where NaN or infinity arose first in one backend.
+
+    Attributes:
+        backend: `reference`, `torch` or `onnxruntime`.
+        batch: counts from 0.
+        kind: `nan` or `infinity`.
+        where: `layer`: it entered finite and left otherwise. `between`: it entered the layer so, and what left all
+            layers before was finite. `inputs`: it was in the input of that name. `outputs`: in that output only.
+        name: of the layer, input or output.
+    """
+
+    backend: str
+    batch: int
+    kind: str
+    where: str
+    name: str
+
+    def __str__(self) -> str:
+        """Say it."""
+        place = {
+            "layer": f"in the layer {self.name}",
+            "between": f"in front of the layer {self.name}",
+            "inputs": f"in the input {self.name}",
+            "outputs": f"behind the last layer, in the output {self.name}",
+        }[self.where]
+        kind = "NaN" if self.kind == "nan" else "an infinity"
+        return f"{self.backend}: {kind} arose first {place} (batch {self.batch})"
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """A comparison layer by layer.
+
+    Attributes:
+        layers: the worst first, by what a layer adds by itself.
+        bound_db: SQNR that torch's quantized model and the file are to reach on the same input.
+        disagreement: the first place where they do not; None where they agree everywhere.
+        nonfinite: where NaN or infinity arose, of each backend in which it did.
+    """
+
+    layers: tuple[LayerMetrics, ...]
+    bound_db: float
+    disagreement: Disagreement | None
+    nonfinite: tuple[Nonfinite, ...] = field(default=())
+
+    def check(self) -> None:
+        """Raise where torch's quantized model and the file disagree.
+
+        Raises:
+            BackendsDisagreeError: they do; it names the first layer.
+        """
+        first = self.disagreement
+        if first is None:
+            return
+        places = {"layer": "in", "between": "in front of", "outputs": "behind all layers, in the output"}
+        place = f"{places[first.where]} {first.layer}"
+        found = "NaN" if first.sqnr_db is None else f"{first.sqnr_db:.1f} dB"
+        stored = f"; stored otherwise: {', '.join(first.stored)}" if first.stored else ""
+        own = "".join(
+            f"; {name} is at {each.own.sqnr_db:.1f} dB from the float layer"
+            for layer in self.layers
+            if layer.name == first.layer and first.where == "layer"
+            for name, each in layer.backends.items()
+        )
+        raise BackendsDisagreeError(
+            f"the quantized torch model and the file part first {place}: {found} on one input, "
+            f"where {self.bound_db:g} were to be reached{stored}{own}",
+            "export it again; where the recipe looks at inputs, give those of the export, its --calibration, or "
+            "the quantized model itself with --quantized",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the comparison as strict JSON takes it."""
+        first = self.disagreement
+        return {
+            "bound_db": self.bound_db,
+            "disagreement": None if first is None else asdict(first) | {"stored": list(first.stored)},
+            "nonfinite": [asdict(each) for each in self.nonfinite],
+            "layers": [each.as_dict() for each in self.layers],
+        }
