@@ -1,48 +1,73 @@
-"""`nvfp4-trt report MODEL -o FILE.html`."""
+"""`nvfp4-trt report MODEL [OTHER] -o FILE.html`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from nvfp4_trt.cli.completing import complete_gpu
+from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
+@click.argument("other", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .html file to write.")
 @click.option(
     "--engine",
     type=click.Path(path_type=Path),
     help="The engine built from MODEL, or its record; by default the one beside MODEL under its name.",
 )
+@click.option("--other-engine", type=click.Path(path_type=Path), help="The same of OTHER.")
 @click.option(
     "--gpu", metavar="NAME", shell_complete=complete_gpu, help="The GPU that times are modelled on, as rtx5090."
 )
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="The float model, run on the inputs for the errors of each layer and for what enters it.",
+)
+@model_options
 @output_options
 def report(
     model: Path,
+    other: Path | None,
     output: Path,
     engine: Path | None,
+    other_engine: Path | None,
     gpu: str | None,
+    reference: Path | None,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
+    **source: Any,
 ) -> None:
     """Write a page about MODEL, a portable ONNX file: layers, bytes, modelled time, errors, scales, the audit.
 
-    The page is one file that needs no network. What was not given is said in its place, and how to give it.
+    The page is one file that needs no network. What was not given is said in its place, and how to give it. With
+    OTHER, the page has both side by side; each of the two may also be a page, or the JSON of one.
 
-    Example: nvfp4-trt report model.onnx -o report.html --engine model.engine
+    Example: nvfp4-trt report model.onnx -o report.html --engine model.engine --reference model.pt
+    --model models:net --inputs inputs.npz
     """
     with working(f"reporting on {model}"):
         from nvfp4_trt import api
-        from nvfp4_trt.printing.report import report_summary
+        from nvfp4_trt.printing.report import report_object, report_summary
 
-        made = api.report(model, output, engine=engine, gpu=gpu)
+        made = api.report(
+            model,
+            output,
+            other=other,
+            engine=engine,
+            other_engine=other_engine,
+            gpu=gpu,
+            reference=reference,
+            **source_options(source),
+        )
     print_result(
-        {"html": str(output), "report": made.model_dump(mode="json")},
+        report_object(made.report, made.other, output),
         as_json=as_json,
-        people=lambda: report_summary(made, output),
+        people=lambda: report_summary(made.report, made.other, output),
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nvfp4_trt.reporting.data import Layer, Scales
+    from nvfp4_trt.reporting.difference import Both
 
 _INK, _FAINT = "#010203", "#010204"
 _SERIES = ("#010205", "#010206", "#010207")
@@ -97,10 +98,13 @@ def _markers(count: int) -> dict[str, Any]:
 
 
 def _finish(axes: Axes, count: int, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     axes.set_xlabel("layer, in the model's order")
     axes.set_ylabel(label)
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(0.3, max(count, 1) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
@@ -120,6 +124,26 @@ def errors_chart(layers: Sequence[Layer]) -> Chart | None:
             axes.plot(places, own, color=_SERIES[1], label="the layer by itself", **_markers(len(known)))
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         _finish(axes, len(known), "SQNR, dB")
+
+    return draw("SQNR of each layer's output, dB", "Higher is better. The table of layers has the numbers.", plot)
+
+
+def pair_chart(layers: Sequence[Both]) -> Chart | None:
+    """Return SQNR by layer in two models; None where nothing is known of either."""
+    sides = [
+        _numbers(layer.error.sqnr_db if layer and layer.error else None for layer in each)
+        for each in ([both.first for both in layers], [both.second for both in layers])
+    ]
+    kept = [place for place in range(len(layers)) if not all(math.isnan(side[place]) for side in sides)]
+    if not kept:
+        return None
+
+    def plot(axes: Axes) -> None:
+        for side, colour, name in zip(sides, _SERIES, ("first", "second"), strict=False):
+            heights = [side[place] for place in kept]
+            axes.plot(range(1, len(kept) + 1), heights, color=colour, label=name, **_markers(len(kept)))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        _finish(axes, len(kept), "SQNR, dB")
 
     return draw("SQNR of each layer's output, dB", "Higher is better. The table of layers has the numbers.", plot)
 

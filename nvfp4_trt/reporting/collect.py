@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,36 +11,20 @@ from nvfp4_trt.errors import FileMissingError, WrongKindError
 from nvfp4_trt.portable import layer_scales, load
 from nvfp4_trt.reporting import engine as engines
 from nvfp4_trt.reporting.commands import commands
-from nvfp4_trt.reporting.data import Missing, Output, Report
+from nvfp4_trt.reporting.data import Missing, Report
 from nvfp4_trt.reporting.distributions import weight_distributions
+from nvfp4_trt.reporting.measured import Measured
 from nvfp4_trt.reporting.sizes import dtype_name, shares, sized_layers, stored_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx_ir as ir
 
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.portable import Metadata
-    from nvfp4_trt.reporting.data import Codes, Error, Layer, Run, Scales
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What running the model told: errors against the float model, and what entered the layers."""
-
-    reference: str = ""
-    batches: int = 0
-    inputs_from: str = ""
-    input_options: tuple[str, ...] = ()
-    """Those of the command line that give the inputs; none where they were in memory."""
-    inputs_random: bool = False
-    outputs: tuple[Output, ...] = ()
-    errors: Mapping[str, Error] = field(default_factory=dict)
-    """By layer."""
-    activations: Mapping[str, tuple[Codes, Scales, Run | None]] = field(default_factory=dict)
-    """By layer."""
+    from nvfp4_trt.reporting.data import Layer
 
 
 def collect(

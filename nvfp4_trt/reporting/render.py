@@ -13,7 +13,7 @@ import yaml
 
 from nvfp4_trt.errors import DependencyMissingError
 from nvfp4_trt.recipe import Recipe, as_mapping
-from nvfp4_trt.reporting import summary, text
+from nvfp4_trt.reporting import difference, summary, text
 from nvfp4_trt.reporting.data import EXPONENTS, GRID
 from nvfp4_trt.reporting.stored import DATA_ID
 
@@ -76,6 +76,38 @@ def render(report: Report) -> str:
             for chart in (charts.weight_scales_chart(report.layers), charts.block_scales_chart(report.layers))
             if chart is not None
         ],
+    )
+
+
+def render_pair(first: Report, second: Report) -> str:
+    """Return the page of two reports side by side.
+
+    Raises:
+        DependencyMissingError: a package that it takes is not installed.
+    """
+    from nvfp4_trt.reporting import charts
+
+    check_packages()
+    both = difference.layers_of_both(first, second)
+    times, parts = difference.time_of_both(first, second), difference.bytes_of_both(first, second)
+    alike = first.name == second.name
+    return _page(
+        "pair.html",
+        {"report": first.model_dump(mode="json"), "other": second.model_dump(mode="json")},
+        first=first,
+        second=second,
+        names=[f"{each.name} ({place})" if alike else each.name for place, each in enumerate((first, second), 1)],
+        lines=difference.lines(first, second),
+        layers=both,
+        has_errors=any(layer.error for each in (first, second) for layer in each.layers),
+        bytes=parts,
+        times=times,
+        most={
+            "bytes": max((max(part.first or 0, part.second or 0) for part in parts), default=0),
+            "times": max((max(part.first or 0, part.second or 0) for part in times), default=0),
+        },
+        recipe=difference.recipe_differences(first, second),
+        errors_chart=charts.pair_chart(both),
     )
 
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 DATA_ID = "report-data"
 """The element of the page that holds the JSON."""
-SUFFIXES = (".json", ".html", ".htm")
+_SUFFIXES = {".json", ".html", ".htm"}
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether a path is that of a report, by its name."""
+    return path.suffix.lower() in _SUFFIXES
 
 
 class _Finder(HTMLParser):
@@ -56,7 +61,9 @@ def read_report(path: Path) -> Report:
             finder.feed(text)
             text = finder.text
         told = json.loads(text)
-        return Report.model_validate(told.get("report", told) if isinstance(told, dict) else told)
+        if isinstance(told, dict) and "report" in told and told.get("other") is None:
+            told = told["report"]
+        return Report.model_validate(told)
     except (ValidationError, UnicodeDecodeError, ValueError) as error:
         raise ReportInvalidError(
             f"{path} holds no report of one model, or of another version",

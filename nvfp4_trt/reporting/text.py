@@ -10,6 +10,8 @@ from nvfp4_trt.units import readable_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nvfp4_trt.reporting.data import Layer
+
 NONE = "-"
 _IDENTICAL = 300.0
 """SQNR in dB of what is equal, see `comparison.SQNR_LIMIT`."""
@@ -69,10 +71,18 @@ def shape(extents: Sequence[int]) -> str:
     return "x".join(map(str, extents))
 
 
+def per_tensor(layer: Layer, of: str) -> str:
+    """Return the per-tensor scale of a layer's `weight` or `activation`."""
+    if of == "weight":
+        return short(layer.weight_scale)
+    run = layer.activation_scales
+    return layer.activation_scale if run is None else f"{short(run.median)} (median)"
+
+
 def change(before: float | None, after: float | None, *, relative: bool = True) -> str:
     """Return how much a number changed: in percent, or by how much."""
     if before is None or after is None:
         return NONE
     if not relative:
-        return f"{after - before:+.2f}"
+        return f"{after - before:+.4g}"
     return f"{100 * (after / before - 1):+.1f} %" if before else NONE

@@ -8,7 +8,6 @@ import re
 import pytest
 
 import nvfp4_trt
-from nvfp4_trt.cli.main import main
 from nvfp4_trt.errors import FileMissingError, OutputUnwritableError, ReportInvalidError
 from nvfp4_trt.reporting import read_report, render
 
@@ -59,28 +58,22 @@ def test_what_is_no_report(tmp_path, text, suffix):
         read_report(tmp_path / "no.html")
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code, capsys.readouterr()
-
-
-def test_the_command(made, page, tmp_path, capsys):
+def test_the_command(made, page, run, tmp_path):
     path = tmp_path / "page.html"
-    status, shown = run(capsys, "report", made.onnx, "-o", path, "--json")
+    shown = run(made.onnx, "-o", path, "--json")
     told = json.loads(shown.out)
-    assert (status, told["html"]) == (0, str(path))
+    assert (shown.status, told["html"]) == (0, str(path))
     assert told["report"] == page.report.model_dump(mode="json")
     assert path.read_text("utf-8") == page.path.read_text("utf-8")
-    status, shown = run(capsys, "report", made.onnx, "-o", path)
-    assert status == 0
+    shown = run(made.onnx, "-o", path)
+    assert shown.status == 0
     assert re.search(r"Audit: FP4 +5 of 5", shown.out)
     assert "no errors: nvfp4-trt report heads.onnx" in shown.out
 
 
-def test_nothing_is_left_where_it_fails(made, tmp_path, capsys):
-    status, shown = run(capsys, "report", made.onnx, "-o", tmp_path / "p.html", "--engine", tmp_path / "e.engine")
-    assert (status, shown.err.split(":")[0]) == (2, "error[file-missing]")
+def test_nothing_is_left_where_it_fails(made, run, tmp_path):
+    shown = run(made.onnx, "-o", tmp_path / "p.html", "--engine", tmp_path / "e.engine")
+    assert (shown.status, shown.err.split(":")[0]) == (2, "error[file-missing]")
     with pytest.raises(OutputUnwritableError):
         nvfp4_trt.report(tmp_path / "no.onnx", tmp_path / "no" / "page.html")
     assert list(tmp_path.iterdir()) == []
