@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nvfp4_trt.api import (
+        bench,
         build,
         build_buckets,
         build_plugin,
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
         pack,
         quantize,
         report,
+        run,
         save,
         sensitivity,
     )
     from nvfp4_trt.auditing import Audit
+    from nvfp4_trt.benching import Bench, EngineRun, load_bench
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.calibration import Calibration
     from nvfp4_trt.checking import Checked, check
@@ -45,7 +48,10 @@ _HOMES = {
     "quantize": "nvfp4_trt.api",
     "export": "nvfp4_trt.api",
     "pack": "nvfp4_trt.api",
+    "bench": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
+    "load_bench": "nvfp4_trt.benching",
+    "run": "nvfp4_trt.api",
     "build_buckets": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
     "calibrate": "nvfp4_trt.api",
@@ -68,6 +74,8 @@ _HOMES = {
     "Diagnosis": "nvfp4_trt.doctor",
     "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
+    "Bench": "nvfp4_trt.benching",
+    "EngineRun": "nvfp4_trt.benching",
     "Explanation": "nvfp4_trt.explanations",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
@@ -85,6 +93,7 @@ _HOMES = {
 __all__ = [
     "RECIPES",
     "Audit",
+    "Bench",
     "Calibration",
     "Checked",
     "Comparison",
@@ -92,6 +101,7 @@ __all__ = [
     "Diagnosis",
     "Dispatcher",
     "EngineArtifact",
+    "EngineRun",
     "Explanation",
     "Nvfp4Error",
     "OnnxArtifact",
@@ -103,6 +113,7 @@ __all__ = [
     "Saved",
     "Sensitivity",
     "ServingSet",
+    "bench",
     "build",
     "build_buckets",
     "build_plugin",
@@ -114,11 +125,13 @@ __all__ = [
     "diagnose",
     "explain",
     "export",
+    "load_bench",
     "pack",
     "prepare_qat",
     "qat_state",
     "quantize",
     "report",
+    "run",
     "save",
     "sensitivity",
 ]

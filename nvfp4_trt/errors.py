@@ -433,6 +433,26 @@ class EngineRunError(Nvfp4Error):
     exit_status = TENSORRT_FAILED
 
 
+class GpuMissingError(Nvfp4Error):
+    """An engine was to run, and this machine has no NVIDIA driver, or no GPU."""
+
+    code = "gpu-missing"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class GpuUnsupportedError(Nvfp4Error):
+    """An engine was to run on a GPU that it was not built for, or that TensorRT does not support."""
+
+    code = "gpu-unsupported"
+    exit_status = ENVIRONMENT_LACKS
+
+
+class BenchInvalidError(Nvfp4Error):
+    """A file of measurements cannot be understood, or is of another version."""
+
+    code = "bench-invalid"
+
+
 # --- kernels ----------------------------------------------------------------------------------------
 
 

@@ -140,6 +140,7 @@ def test_options_in_the_tables_exist():
         "--help",
         "--reference",
         "code",
+        "engine",
         "shell",
         "model",
         "onnx",

@@ -1,5 +1,6 @@
 """The public functions: quantizing, calibrating, exporting, checkpoints, building, comparing, reporting."""
 
+from nvfp4_trt.api.benching import bench, run
 from nvfp4_trt.api.building import build, build_buckets, build_plugin
 from nvfp4_trt.api.calibrating import calibrate
 from nvfp4_trt.api.checkpoint_files import convert, pack, save
@@ -10,6 +11,7 @@ from nvfp4_trt.api.reporting import report
 from nvfp4_trt.api.sensitivities import sensitivity
 
 __all__ = [
+    "bench",
     "build",
     "build_buckets",
     "build_plugin",
@@ -20,6 +22,7 @@ __all__ = [
     "pack",
     "quantize",
     "report",
+    "run",
     "save",
     "sensitivity",
 ]

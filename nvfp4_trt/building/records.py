@@ -54,6 +54,19 @@ def read_record(record_file: Path, engine: Path | None = None) -> EngineRecord:
     return record
 
 
+def record_beside(engine: Path) -> EngineRecord | None:
+    """Return the record beside an engine; None where there is none, as of an engine that something else built.
+
+    Raises:
+        FileMissingError: there is no such engine.
+        NotAModelError: what is there is no record, or belongs to another engine.
+    """
+    if not engine.is_file():
+        raise FileMissingError(f"{engine} does not exist", "check the path")
+    record = record_of(engine)
+    return read_record(record, engine) if record.is_file() else None
+
+
 def shapes_of(model: ir.Model, record: EngineRecord) -> TensorShapes:
     """Lower a portable model as its engine's record says, and return its shapes at the profile's optimum.
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from nvfp4_trt.cli.bench import bench
 from nvfp4_trt.cli.build import build
 from nvfp4_trt.cli.calibrate import calibrate
 from nvfp4_trt.cli.check import check
@@ -27,6 +28,7 @@ from nvfp4_trt.cli.output import print_error
 from nvfp4_trt.cli.pack import pack
 from nvfp4_trt.cli.recipes import recipes
 from nvfp4_trt.cli.report import report
+from nvfp4_trt.cli.run import run as run_command
 from nvfp4_trt.cli.sensitivity import sensitivity
 from nvfp4_trt.errors import ENVIRONMENT_LACKS, USER_MISTAKE, Nvfp4Error
 
@@ -49,6 +51,8 @@ for _command in (
     build,
     inspect,
     compare,
+    run_command,
+    bench,
     sensitivity,
     lower,
     report,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nvfp4_trt.errors import EngineRunError
-from nvfp4_trt.serving.device import Buffer, Device
+from nvfp4_trt.kernels.gpu import Buffer, Device
 from nvfp4_trt.serving.manifest import check_sha256
 
 if TYPE_CHECKING:

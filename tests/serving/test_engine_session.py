@@ -8,7 +8,8 @@ import tensorrt_rtx
 from bound_names import lacks_full, lacks_rtx
 from cuda.bindings import driver
 
-from nvfp4_trt.serving import device, engine_session
+from nvfp4_trt.kernels import gpu as device
+from nvfp4_trt.serving import engine_session
 
 HOLDERS = {
     "trt": "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nvfp4_trt.benching import Bench
 from nvfp4_trt.printing.schemas import engines, results
 
 RESULTS: dict[str, Any] = {
@@ -16,6 +17,8 @@ RESULTS: dict[str, Any] = {
     "build plugin": results.KernelPack,
     "inspect": results.Portable | engines.InspectedEngine | engines.ServingSet,
     "compare": results.Compare,
+    "run": results.Run,
+    "bench": Bench,
     "sensitivity": results.Sensitivity,
     "lower": results.Lower,
     "report": results.Reported,

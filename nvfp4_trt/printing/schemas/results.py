@@ -206,6 +206,33 @@ class Compare(TypedDict):
     """Where a threshold was missed, or two backends disagree."""
 
 
+class Figures(TypedDict):
+    """One array that went into an engine or came out of it; figures are of its finite values, null without any."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    name: str
+    dtype: str
+    shape: list[int]
+    min: float | None
+    max: float | None
+    mean: float | None
+    not_finite: int
+
+
+class Run(TypedDict):
+    """One run of an engine."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    engine: str
+    gpu: str
+    drawn: bool
+    """Whether the inputs were drawn, so that the outputs mean nothing."""
+    inputs: list[Figures]
+    outputs: list[Figures]
+
+
 class Damage(TypedDict):
     """What quantizing one layer alone does to the output."""
 

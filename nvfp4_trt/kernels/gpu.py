@@ -11,8 +11,11 @@ from nvfp4_trt.kernels.driver import cuda
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
-    from nvfp4_trt.serving.padding import Array
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
 
 
 class Device:
@@ -67,14 +70,7 @@ class Device:
         self._call("cuDevicePrimaryCtxRelease", self._ordinal)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        status, *results = getattr(self._driver, name)(*arguments)
-        if status:
-            _, told = self._driver.cuGetErrorName(status)
-            raise EngineRunError(
-                f"{name}: the CUDA driver says {told.decode() if told else status}",
-                "check the GPU and its free memory with nvidia-smi",
-            )
-        return results[0] if results else None
+        return call(self._driver, name, *arguments)
 
 
 class Buffer:
@@ -95,3 +91,19 @@ class Buffer:
         if self._memory is not None:
             self._device.free(self._memory)
             self._memory, self._size = None, 0
+
+
+def call(driver: ModuleType, name: str, *arguments: Any) -> Any:
+    """Call the driver, and return its result where it has one.
+
+    Raises:
+        EngineRunError: it refuses; the message has its reason.
+    """
+    status, *results = getattr(driver, name)(*arguments)
+    if status:
+        _, told = driver.cuGetErrorName(status)
+        raise EngineRunError(
+            f"{name}: the CUDA driver says {told.decode() if told else status}",
+            "check the GPU and its free memory with nvidia-smi",
+        )
+    return results[0] if results else None

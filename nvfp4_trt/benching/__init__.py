@@ -1,0 +1,22 @@
+"""Running engines on a GPU, and timing them. Not yet run on a Blackwell GPU by this project."""
+
+from nvfp4_trt.benching.baseline import Against, Candidate, build_baseline, with_baseline
+from nvfp4_trt.benching.bench import bench_engines
+from nvfp4_trt.benching.opened import runnable
+from nvfp4_trt.benching.results import SCHEMA, Bench, BenchRow, load_bench
+from nvfp4_trt.benching.run import EngineRun, run_engine
+
+__all__ = [
+    "SCHEMA",
+    "Against",
+    "Bench",
+    "BenchRow",
+    "Candidate",
+    "EngineRun",
+    "bench_engines",
+    "build_baseline",
+    "load_bench",
+    "run_engine",
+    "runnable",
+    "with_baseline",
+]
