@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         convert,
         export,
         pack,
+        prove,
         quantize,
         report,
         run,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         sensitivity,
     )
     from nvfp4_trt.auditing import Audit
-    from nvfp4_trt.benching import Bench, EngineRun, load_bench
+    from nvfp4_trt.benching import Bench, EngineRun, Proof, load_bench
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.calibration import Calibration
     from nvfp4_trt.checking import Checked, check
@@ -51,6 +52,7 @@ _HOMES = {
     "bench": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
     "load_bench": "nvfp4_trt.benching",
+    "prove": "nvfp4_trt.api",
     "run": "nvfp4_trt.api",
     "build_buckets": "nvfp4_trt.api",
     "build_plugin": "nvfp4_trt.api",
@@ -79,6 +81,7 @@ _HOMES = {
     "Explanation": "nvfp4_trt.explanations",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
+    "Proof": "nvfp4_trt.benching",
     "PackedFile": "nvfp4_trt.quantization.packed_files",
     "QatState": "nvfp4_trt.qat",
     "QuantizedModel": "nvfp4_trt.quantization",
@@ -106,6 +109,7 @@ __all__ = [
     "Nvfp4Error",
     "OnnxArtifact",
     "PackedFile",
+    "Proof",
     "QatState",
     "QuantizedModel",
     "Recipe",
@@ -128,6 +132,7 @@ __all__ = [
     "load_bench",
     "pack",
     "prepare_qat",
+    "prove",
     "qat_state",
     "quantize",
     "report",

@@ -93,7 +93,7 @@ def export(
             module, batches = cast(quantized.module, given.batches, dtype, copy=copied, spill=spill)
             check_fits(module, batches[0])
             quantized = replace(quantized, module=module)
-            with stage(f"writing {path}"):
+            with stage(f"writing {path.name}"):
                 return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
     if isinstance(model, nn.Module):
         refuse_prepared(model, "its weights are still trained")
@@ -128,7 +128,7 @@ def export(
                 inplace=owned,
                 spill=spill,
             )
-        with stage(f"writing {path}"):
+        with stage(f"writing {path.name}"):
             return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
 
 

@@ -66,6 +66,23 @@ def drawn_feed(ports: Mapping[str, Port], record: EngineRecord | None, seed: int
     return {name: _draw(generator, port.dtype, _shape(name, port, record)) for name, port in ports.items()}
 
 
+def fitted(feed: Mapping[str, Array], ports: Mapping[str, Port]) -> Feed:
+    """Return inputs as an engine takes them: float32 where it takes bfloat16, which no `.npz` holds, is rounded.
+
+    Raises:
+        InputsMismatchError: see `check_feed`.
+    """
+    bfloat16 = np.dtype("bfloat16")
+    found = {
+        name: array.astype(bfloat16)
+        if name in ports and ports[name].dtype == bfloat16 and array.dtype == np.float32
+        else array
+        for name, array in feed.items()
+    }
+    check_feed(found, ports)
+    return found
+
+
 def check_feed(feed: Mapping[str, Array], ports: Mapping[str, Port]) -> None:
     """Hold inputs against an engine's: names, dtypes, ranks, fixed extents.
 

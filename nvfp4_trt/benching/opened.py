@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nvfp4_trt.benching.feeds import Port, check_feed, drawn_feed, read_feed
+from nvfp4_trt.benching.feeds import Port, drawn_feed, fitted, read_feed
 from nvfp4_trt.building.records import record_beside
 from nvfp4_trt.errors import EngineRunError, Nvfp4Error
-from nvfp4_trt.runners.engine_runner import engine_runner
+from nvfp4_trt.kernels.driver import cuda
+from nvfp4_trt.runners.engine_runner import engine_runner, find_cuda_runtime, tell_polygraphy
 from nvfp4_trt.runners.gpu import this_gpu
 from nvfp4_trt.runners.onnx_runner import first_line
 from nvfp4_trt.runners.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from nvfp4_trt.benching.feeds import Array, Feed
     from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.building.backends import Backend
     from nvfp4_trt.building.gpus import Gpu
 
 
@@ -51,9 +53,8 @@ class OpenEngine:
         Raises:
             Nvfp4Error: see `nvfp4_trt.benching.feeds`.
         """
-        found = drawn_feed(self.ports, record, seed) if inputs is None else read_feed(inputs)
-        check_feed(found, self.ports)
-        return found
+        given = drawn_feed(self.ports, record, seed) if inputs is None else read_feed(inputs)
+        return fitted(given, self.ports)
 
     def run(self, feed: Feed) -> dict[str, Array]:
         """Run once, and return the outputs; addresses stay bound, for `enqueue`.
@@ -103,6 +104,25 @@ def runnable(engine: Path) -> tuple[EngineRecord | None, Gpu]:
     """
     record = record_beside(engine)
     return record, this_gpu(record.targets if record else ())
+
+
+def ready_to_run(backend: Backend, targets: Sequence[str]) -> Gpu:
+    """Make sure that engines of a backend can run here, before one is built; return the GPU.
+
+    Args:
+        backend: that will build the engine.
+        targets: what it will be built for; by default anything that the backend builds for.
+
+    Raises:
+        GpuMissingError, GpuUnsupportedError: see `runners.gpu.this_gpu`.
+        DependencyMissingError, BackendMissingError, FeatureUnsupportedError: software is missing.
+    """
+    gpu = this_gpu(targets or backend.targets, f"{backend.name} builds FP4 engines for")
+    backend.load()
+    cuda()
+    tell_polygraphy(backend.name)
+    find_cuda_runtime()
+    return gpu
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from nvfp4_trt.cli.inspect import inspect
 from nvfp4_trt.cli.lower import lower
 from nvfp4_trt.cli.output import print_error
 from nvfp4_trt.cli.pack import pack
+from nvfp4_trt.cli.prove import prove
 from nvfp4_trt.cli.recipes import recipes
 from nvfp4_trt.cli.report import report
 from nvfp4_trt.cli.run import run as run_command
@@ -53,6 +54,7 @@ for _command in (
     compare,
     run_command,
     bench,
+    prove,
     sensitivity,
     lower,
     report,

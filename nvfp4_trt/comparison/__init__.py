@@ -1,6 +1,6 @@
 """Comparing an exported file with its float model, through Polygraphy: outputs, and layer by layer."""
 
-from nvfp4_trt.comparison.compare import compare_onnx, compare_saved, run_all
+from nvfp4_trt.comparison.compare import compare_onnx, compare_saved, compared, run_all
 from nvfp4_trt.comparison.layer_result import LayerComparison, LayerMetrics
 from nvfp4_trt.comparison.layers import BOUNDS_DB, compare_layers
 from nvfp4_trt.comparison.result import SQNR_LIMIT, Comparison, OutputMetrics
@@ -15,5 +15,6 @@ __all__ = [
     "compare_layers",
     "compare_onnx",
     "compare_saved",
+    "compared",
     "run_all",
 ]

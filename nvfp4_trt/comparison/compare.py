@@ -17,15 +17,18 @@ from nvfp4_trt.runners import TorchRunner, as_feed, onnx_runner, quiet
 from nvfp4_trt.runners.onnx_runner import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from polygraphy.backend.base import BaseRunner
     from polygraphy.comparator import IterationResult
     from torch import nn
 
+    from nvfp4_trt.comparison.metrics import Array
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.runners.arrays import Feed
+
+    Outputs = Mapping[str, Array]
 
 
 def compare_onnx(
@@ -67,7 +70,7 @@ def compare_onnx(
         write_feeds([{name: feed[name] for name in taken} for feed in feeds], save_inputs)
     if save_outputs is not None:
         write_outputs(reference_name, reference, save_outputs)
-    return _compared(reference, outputs, reference_name, str(onnx_path))
+    return compared(reference, outputs, reference_name, str(onnx_path))
 
 
 def compare_saved(onnx_path: Path, outputs_json: Path, inputs_json: Path) -> Comparison:
@@ -95,7 +98,7 @@ def compare_saved(onnx_path: Path, outputs_json: Path, inputs_json: Path) -> Com
     model, metadata = load(onnx_path)
     check_feeds(feeds, model, metadata.example_shapes, str(onnx_path))
     (outputs,) = run_all([onnx_runner(onnx_path, model)], feeds, onnx_path)
-    return _compared(reference, outputs, name, str(onnx_path))
+    return compared(reference, outputs, name, str(onnx_path))
 
 
 def run_all(runners: list[BaseRunner], feeds: list[Feed], file: Path) -> list[list[IterationResult]]:
@@ -118,9 +121,23 @@ def run_all(runners: list[BaseRunner], feeds: list[Feed], file: Path) -> list[li
     return [list(outputs) for outputs in results.values()]
 
 
-def _compared(
-    reference: Sequence[IterationResult], outputs: Sequence[IterationResult], reference_name: str, file: str
+def compared(
+    reference: Sequence[Mapping[str, Array]],
+    outputs: Sequence[Mapping[str, Array]],
+    reference_name: str,
+    file: str,
 ) -> Comparison:
+    """Return how far one run's outputs are from another's.
+
+    Args:
+        reference: the outputs of each batch, by name.
+        outputs: those of the other run.
+        reference_name: what the first is called in the result.
+        file: what made the other.
+
+    Raises:
+        InputsMismatchError: names or shapes differ.
+    """
     sums = {name: Accumulator(name) for name in reference[0]}
     for theirs, ours in zip(reference, outputs, strict=True):
         expected, got = dict(theirs.items()), dict(ours.items())

@@ -18,11 +18,12 @@ _VERSION = re.compile(r"version|magic tag|serialization", re.IGNORECASE)
 _HOST_CODE = re.compile(r"host code", re.IGNORECASE)
 
 
-def this_gpu(targets: Sequence[str] = ()) -> Gpu:
+def this_gpu(targets: Sequence[str] = (), what: str = "the engine was built for") -> Gpu:
     """Return the machine's first GPU, which has to be one of those that an engine was built for.
 
     Args:
         targets: architectures, `sm_120` and the like; none where they are not known.
+        what: what they are, for the message.
 
     Raises:
         GpuMissingError: there is no driver, or it lists no GPU.
@@ -37,8 +38,7 @@ def this_gpu(targets: Sequence[str] = ()) -> Gpu:
     gpu = gpus.found[0]
     if targets and gpu.architecture not in targets:
         raise GpuUnsupportedError(
-            f"this machine's GPU, {gpu.name}, is {gpu.architecture}, and the engine was built for "
-            f"{', '.join(targets)}",
+            f"this machine's GPU, {gpu.name}, is {gpu.architecture}, and {what} {', '.join(targets)}",
             "FP4 engines run on Blackwell, sm_100, sm_103, sm_120 and sm_121: build again with its --target",
         )
     return gpu

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from nvfp4_trt.benching.feeds import Port, check_feed, drawn_feed, read_feed
+from nvfp4_trt.benching.feeds import Port, check_feed, drawn_feed, fitted, read_feed
 from nvfp4_trt.errors import FileMissingError, InputsMismatchError, InputsMissingError, WrongKindError
 
 PORTS = {
@@ -38,6 +38,15 @@ def test_fixed_shapes_need_no_record():
     assert drawn_feed({"x": Port(np.dtype(np.float32), (2, 8))}, None, 0)["x"].shape == (2, 8)
     with pytest.raises(InputsMissingError, match=r"the input ids \[any, any\] has dynamic dimensions"):
         drawn_feed(PORTS, None, 0)
+
+
+def test_float32_is_rounded_where_an_engine_takes_bfloat16():
+    given = {"x": np.array([[1.0, 1.001953125]], np.float32)}
+    found = fitted(given, {"x": Port(np.dtype(ml_dtypes.bfloat16), (-1, 2))})["x"]
+    assert found.dtype == ml_dtypes.bfloat16
+    assert found.astype(np.float32).tolist() == [[1.0, 1.0]]
+    with pytest.raises(InputsMismatchError, match="float64"):
+        fitted({"x": given["x"].astype(np.float64)}, {"x": Port(np.dtype(ml_dtypes.bfloat16), (-1, 2))})
 
 
 @pytest.mark.parametrize(

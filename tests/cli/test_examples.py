@@ -32,7 +32,7 @@ MODELS = """
 """
 ORDER = (
     "export", "lower", "build engine", "check", "inspect", "compare", "report", "calibrate", "pack", "convert",
-    "run", "bench", "sensitivity", "build plugin", "recipes", "doctor", "explain", "completion",
+    "run", "bench", "prove", "sensitivity", "build plugin", "recipes", "doctor", "explain", "completion",
 )  # fmt: skip
 """An example may take what another one has made."""
 NEED_A_GPU = {"run", "bench"}

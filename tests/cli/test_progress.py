@@ -70,7 +70,7 @@ def test_verbose_shows_every_stage(run, out):
     assert [line.rsplit(":", 1)[0] for line in told] == [
         "loading w.pt",
         "quantizing",
-        f"writing {out / 'a.onnx'}",
+        "writing a.onnx",
         "exporting w.pt",
     ]
 

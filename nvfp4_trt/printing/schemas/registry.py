@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nvfp4_trt.benching import Bench
+from nvfp4_trt.benching import Bench, Proof
 from nvfp4_trt.printing.schemas import engines, results
 
 RESULTS: dict[str, Any] = {
@@ -19,6 +19,7 @@ RESULTS: dict[str, Any] = {
     "compare": results.Compare,
     "run": results.Run,
     "bench": Bench,
+    "prove": Proof,
     "sensitivity": results.Sensitivity,
     "lower": results.Lower,
     "report": results.Reported,
