@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test browser plugin schemas lint clean
+.PHONY: help install demo test browser plugin schemas docs lint clean
 
 help:
 	@echo "make demo    export, build, audit and compare a sentence encoder with every recipe"
@@ -15,6 +15,7 @@ help:
 	@echo "make browser chromium, which the tests of the report open (apt, as root; elsewhere install it yourself)"
 	@echo "make plugin  the TensorRT plugin in C++ (TENSORRT_INCLUDE=folder of NvInferRuntime.h, CUDA_INCLUDE=folder of cuda.h)"
 	@echo "make schemas docs/schemas anew, from the types of what commands print"
+	@echo "make docs    the documentation as a site, in build/site/; a broken link is an error"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make clean   remove $(VENV), out/ and caches"
 	@echo "PYTHON=python3.12 make test    choose the interpreter that makes $(VENV)"
@@ -56,6 +57,9 @@ plugin: $(STAMP)
 
 schemas: $(STAMP)
 	$(BIN)/python -m nvfp4_trt.printing.schemas docs/schemas
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
