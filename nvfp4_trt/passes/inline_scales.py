@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, NameFixPass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, NameFixPass
 
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.trt_functions import TRT_DOMAIN, scale_functions
@@ -38,6 +38,8 @@ class InlineScales(LoweringPass):
             model.functions[function.identifier()] = function
         readers = [(node.name or node.op_type, *next(iter(node.outputs[0].uses()))) for node in found]
         InlinePass()(model)
+        # GraphSurgeon makes doubles of Constant nodes with a float attribute.
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         for name, reader, index in readers:
             _name_after(name, reader.inputs[index])
         for key in list(model.functions):

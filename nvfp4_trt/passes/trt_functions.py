@@ -80,6 +80,9 @@ def _quantize_function() -> onnx.FunctionProto:
         for attribute in node.attribute:
             if attribute.ref_attr_name:  # the scale rule: TensorRT follows `spec`, whose attributes are all 0
                 attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, _ZERO[attribute.type]))
+            if attribute.name == "value_float":  # of which GraphSurgeon makes a double
+                number = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [], [attribute.f])
+                attribute.CopyFrom(onnx.helper.make_attribute("value", number))
     del made.node[:]
     made.node.extend(kept)
     table = onnx.helper.make_tensor("values", onnx.TensorProto.FLOAT, [16], e2m1_values())

