@@ -72,12 +72,14 @@ def bench(
         Nvfp4Error: see `nvfp4_trt.benching.bench_engines` and `build_baseline`.
     """
     from nvfp4_trt.benching import bench_engines, runnable, with_baseline
+    from nvfp4_trt.costing import gpu_called
 
     path = _path(engine)
     if output is not None:
         check_writable(Path(output))
-    runnable(path)  # before a baseline is built
-    with with_baseline(path, against, None if model is None else Path(model)) as engines:
+    _, gpu = runnable(path)  # before a baseline is built
+    known = gpu_called(gpu.name)
+    with with_baseline(path, against, None if model is None else Path(model), gpu=known) as engines:
         return bench_engines(
             engines,
             inputs=None if inputs is None else Path(inputs),

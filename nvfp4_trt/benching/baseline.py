@@ -13,7 +13,7 @@ from nvfp4_trt.auditing.record import parse_record
 from nvfp4_trt.benching.floats import to_floats
 from nvfp4_trt.building.backends import BackendName
 from nvfp4_trt.building.process import run_build
-from nvfp4_trt.building.records import read_record, record_of
+from nvfp4_trt.building.records import read_record, record_beside, record_of, shapes_of
 from nvfp4_trt.building.spec import BuildSpec
 from nvfp4_trt.costing import cost_engine, find_gpu, shapes_at
 from nvfp4_trt.errors import FileMissingError, InputsMismatchError, WrongKindError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.costing import GPU
 
 Against = Literal["bf16", "fp16"]
 _DTYPES = {"bf16": ir.DataType.BFLOAT16, "fp16": ir.DataType.FLOAT16}
@@ -36,10 +37,12 @@ class Candidate(NamedTuple):
     engine: Path
     precision: str = "nvfp4"
     modelled_ms: float | None = None
-    """Of one run at the preferred shapes; by default what the record beside the engine says."""
+    """Of one run at the preferred shapes; None where it is not known."""
 
 
-def build_baseline(model: Path, record: EngineRecord, against: str, folder: Path) -> Candidate:
+def build_baseline(
+    model: Path, record: EngineRecord, against: str, folder: Path, *, gpu: GPU | None = None
+) -> Candidate:
     """Build an engine of a portable model in 16 bits, for the shapes, targets and backend of its FP4 engine.
 
     Args:
@@ -47,6 +50,7 @@ def build_baseline(model: Path, record: EngineRecord, against: str, folder: Path
         record: of the FP4 engine that was built from it.
         against: `bf16` or `fp16`.
         folder: where the engine and its log go.
+        gpu: that its time is modelled on; by default the one of the record.
 
     Raises:
         InputsMismatchError: the file's inputs are not those of the engine.
@@ -74,26 +78,56 @@ def build_baseline(model: Path, record: EngineRecord, against: str, folder: Path
     )
     run_build(spec, folder)
     rows = parse_record(spec.record.read_text(encoding="utf-8"))
-    cost = cost_engine(rows, find_gpu(str(record.cost["gpu"])), shapes) if record.cost else None
+    modelled = gpu or (find_gpu(str(record.cost["gpu"])) if record.cost else None)
+    cost = None if modelled is None else cost_engine(rows, modelled, shapes)
     return Candidate(spec.engine, against, None if cost is None else cost.microseconds / 1e3)
 
 
+def modelled_here(engine: Path, record: EngineRecord | None, model: Path | None, gpu: GPU | None) -> float | None:
+    """Return an engine's modelled time on the GPU of this machine, milliseconds, at the preferred shapes.
+
+    Args:
+        engine: the file.
+        record: beside it.
+        model: the portable file that it was built from; by default the one beside it under its name.
+        gpu: of this machine; None where it is not in the table: then the record's time is on the record's GPU.
+
+    Returns:
+        None where nothing is known: no record, or a record of another GPU's time and no portable file.
+    """
+    if record is None or not record.cost:
+        return None
+    if gpu is None or record.cost["gpu"] == gpu.name:
+        return float(record.cost["microseconds_modelled"]) / 1e3
+    source = model or engine.with_suffix(".onnx")
+    if not source.is_file():
+        return None
+    graph_model, metadata = load(source)
+    if metadata.source_sha256 != record.source_sha256:
+        return None
+    return cost_engine(record.rows, gpu, shapes_of(graph_model, record)).microseconds / 1e3
+
+
 @contextmanager
-def with_baseline(engine: Path, against: str | None, model: Path | None) -> Iterator[list[Candidate]]:
+def with_baseline(
+    engine: Path, against: str | None, model: Path | None, *, gpu: GPU | None = None
+) -> Iterator[list[Candidate]]:
     """Yield an engine, and a baseline behind it where one is asked for, which is gone afterwards. Needs no GPU.
 
     Args:
         engine: with its record beside it.
         against: `bf16`, `fp16` or None.
         model: the portable file; by default `model.onnx` beside `model.engine`.
+        gpu: that times are modelled on; by default the one of the engine's record.
 
     Raises:
         FileMissingError: the engine's record or the portable file is not there.
         WrongKindError: another precision is asked for.
         Nvfp4Error: see `build_baseline`.
     """
+    first = Candidate(engine, modelled_ms=modelled_here(engine, record_beside(engine), model, gpu))
     if against is None:
-        yield [Candidate(engine)]
+        yield [first]
         return
     if against not in _DTYPES:
         raise WrongKindError(f"no baseline is built in {against!r}", f"one of {', '.join(_DTYPES)}")
@@ -106,5 +140,5 @@ def with_baseline(engine: Path, against: str | None, model: Path | None) -> Iter
         )
     with TemporaryDirectory() as folder:
         with stage(f"building the {against} engine"):
-            baseline = build_baseline(source, record, against, Path(folder))
-        yield [Candidate(engine), baseline]
+            baseline = build_baseline(source, record, against, Path(folder), gpu=gpu)
+        yield [first, baseline]

@@ -9,6 +9,7 @@ from nvfp4_trt.benching.opened import opened, runnable
 from nvfp4_trt.benching.results import Bench, BenchRow
 from nvfp4_trt.building.gpus import find_gpus
 from nvfp4_trt.building.records import record_beside
+from nvfp4_trt.costing import gpu_called
 from nvfp4_trt.kernels.gpu import Device
 from nvfp4_trt.timing import Effort, Measured, MemoryWatch, measure, rate, summarize
 
@@ -52,23 +53,30 @@ def bench_engines(
     first, gpu = runnable(engines[0].engine)
     rows: list[BenchRow] = []
     feed: Feed | None = None
-    for each in engines:
-        record = record_beside(each.engine)
-        watch = _watch()
-        with opened(each.engine, record or first, backend=backend, allow_host_code=allow_host_code) as loaded:
-            feed = feed or loaded.feed(inputs, record, seed)
-            loaded.run(feed)
-            loaded.fix_outputs()
-            watch.look()
-            found = measure(loaded.enqueue, loaded.stream, effort or Effort(), graph=graph, between=watch.look)
-        rows.append(row(each, record, feed, found, watch.peak_bytes))
+    device = Device()  # its context is the one that TensorRT uses
+    try:
+        for each in engines:
+            record = record_beside(each.engine) or first
+            device.enter()
+            watch = MemoryWatch()
+            with opened(each.engine, record, backend=backend, allow_host_code=allow_host_code) as loaded:
+                feed = feed or loaded.feed(inputs, record, seed)
+                loaded.run(feed)
+                loaded.fix_outputs()
+                watch.look()
+                found = measure(loaded.enqueue, loaded.stream, effort or Effort(), graph=graph, between=watch.look)
+            rows.append(row(each, record, feed, found, watch.peak_bytes))
+    finally:
+        device.close()
+    known = gpu_called(gpu.name)
     made = Bench(
-        gpu=gpu.name,
+        gpu=gpu.name if known is None else known.name,
+        device=gpu.name,
         architecture=gpu.architecture,
         driver=find_gpus().driver,
         backend=backend or (first.backend if first else ""),
         version=first.version if first else "",
-        modelled_on=str(first.cost.get("gpu", "")) if first else "",
+        modelled_on=known.name if known else str(first.cost.get("gpu", "")) if first else "",
         results=tuple(rows),
     )
     if output is not None:
@@ -96,7 +104,7 @@ def row(each: Candidate, record: EngineRecord | None, feed: Feed, found: Measure
         precision=each.precision,
         shape=shape,
         median_ms=median,
-        modelled_ms=_modelled_ms(record, shape) if each.modelled_ms is None else each.modelled_ms,
+        modelled_ms=each.modelled_ms if _at_preferred(record, shape) else None,
         batch=leading[0] if leading else 1,
         rows_per_second=rate(leading[0] if leading else 1, median),
         plain=plain,
@@ -107,16 +115,7 @@ def row(each: Candidate, record: EngineRecord | None, feed: Feed, found: Measure
     )
 
 
-def _modelled_ms(record: EngineRecord | None, shape: dict[str, tuple[int, ...]]) -> float | None:
-    """Return the record's modelled time, which is for the profile's preferred shapes and no others."""
-    if record is None or not record.cost:
-        return None
-    if any(shape.get(name) != tuple(shapes[1]) for name, shapes in record.profile.items()):
-        return None
-    return float(record.cost["microseconds_modelled"]) / 1e3
-
-
-def _watch() -> MemoryWatch:
-    """Watch the memory from before an engine is loaded, in the context that TensorRT will use."""
-    Device()  # makes the primary context current
-    return MemoryWatch()
+def _at_preferred(record: EngineRecord | None, shape: dict[str, tuple[int, ...]]) -> bool:
+    """Tell whether these are the shapes that times are modelled at: the profile's preferred ones."""
+    profile = {} if record is None else record.profile
+    return all(shape.get(name) == tuple(shapes[1]) for name, shapes in profile.items())

@@ -52,6 +52,8 @@ class Bench(BaseModel):
 
     schema_name: Schema = Field(SCHEMA, alias="schema")
     gpu: str
+    """Its name in the table of GPUs, such as `rtx5090`; the driver's where it is not in the table."""
+    device: str
     """As its driver names it."""
     architecture: str
     driver: str

@@ -197,6 +197,24 @@ _BY_TARGET = {
     "sm_110": "thor",
 }
 
+_BY_DRIVER = {
+    "NVIDIA GeForce RTX 5090": "rtx5090",
+    "NVIDIA GeForce RTX 5080": "rtx5080",
+    "NVIDIA GeForce RTX 5070 Ti": "rtx5070ti",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx-pro-6000",
+    "NVIDIA GB10": "dgx-spark",
+    "NVIDIA B200": "b200",
+    "NVIDIA GB300": "gb300",
+    "NVIDIA Thor": "thor",
+}
+"""What `nvidia-smi` calls them. Whole names: a laptop's GPU has another name, and other figures."""
+
+
+def gpu_called(driver_name: str) -> GPU | None:
+    """Return the GPU that the driver calls so; None where it is not in the table."""
+    name = _BY_DRIVER.get(driver_name)
+    return None if name is None else GPUS[name]
+
 
 def find_gpu(name: str) -> GPU:
     """Return the GPU of that name; capitals, spaces and underscores do not matter.

@@ -56,7 +56,7 @@ def bench_summary(made: Bench, output: Path | None) -> list[RenderableType]:
     first = made.results[0]
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in first.shape.items())
     how = f"{first.graph.count} launches of a CUDA graph" if first.graph else f"{first.plain.count} launches"
-    parts.append(escape(f"{made.gpu}, driver {made.driver}, {made.backend} {made.version}; {shapes}; {how}"))
+    parts.append(escape(f"{made.device}, driver {made.driver}, {made.backend} {made.version}; {shapes}; {how}"))
     parts += [escape(f"{row.name} cannot be a CUDA graph: {row.graph_refused}") for row in _refused(made)]
     if made.modelled_on:
         parts.append(f"modelled on {made.modelled_on}, by the layer record")

@@ -15,9 +15,7 @@ from nvfp4_trt.errors import BenchInvalidError, FileMissingError
 from nvfp4_trt.printing.bench import bench_summary
 from nvfp4_trt.timing import Measured
 
-RECORD = SimpleNamespace(
-    profile={"x": ((1, 64), (8, 64), (32, 64))}, cost={"gpu": "rtx5090", "microseconds_modelled": 250.0}
-)
+RECORD = SimpleNamespace(profile={"x": ((1, 64), (8, 64), (32, 64))})
 
 
 @pytest.fixture
@@ -33,7 +31,8 @@ def feed(rows=8):
 
 def bench(*rows):
     return Bench(
-        gpu="NVIDIA GeForce RTX 5090",
+        gpu="rtx5090",
+        device="NVIDIA GeForce RTX 5090",
         architecture="sm_120",
         driver="580.95.05",
         backend="tensorrt_rtx",
@@ -44,7 +43,7 @@ def bench(*rows):
 
 
 def test_a_row(engine):
-    found = row(Candidate(engine), RECORD, feed(), Measured([0.4, 0.5, 0.6], [0.2, 0.3]), 2**20)
+    found = row(Candidate(engine, modelled_ms=0.25), RECORD, feed(), Measured([0.4, 0.5, 0.6], [0.2, 0.3]), 2**20)
     assert (found.median_ms, found.plain.median_ms, found.batch) == (0.25, 0.5, 8)
     assert found.rows_per_second == pytest.approx(32_000)
     assert found.modelled_ms == 0.25
@@ -56,11 +55,10 @@ def test_without_a_graph_launches_count(engine):
     assert (found.median_ms, found.graph, found.graph_refused) == (0.45, None, "it waits")
 
 
-def test_a_modelled_time_is_for_the_shapes_that_were_costed(engine):
-    other = row(Candidate(engine), RECORD, feed(16), Measured([0.4], ()), 0)
-    assert other.modelled_ms is None
-    assert row(Candidate(engine), None, feed(), Measured([0.4], ()), 0).modelled_ms is None
+def test_a_modelled_time_is_for_the_shapes_that_it_was_modelled_at(engine):
     known = Candidate(engine, "bf16", 0.75)
+    assert row(known, RECORD, feed(), Measured([0.4], ()), 0).modelled_ms == 0.75
+    assert row(known, RECORD, feed(16), Measured([0.4], ()), 0).modelled_ms is None
     assert row(known, None, feed(), Measured([0.4], ()), 0).modelled_ms == 0.75
 
 
@@ -71,7 +69,7 @@ def test_written_and_read_back(engine, tmp_path):
     made.save(tmp_path / "bench.json")
     assert load_bench(tmp_path / "bench.json") == made == nvfp4_trt.load_bench(tmp_path / "bench.json")
     told = json.loads((tmp_path / "bench.json").read_text())
-    assert (told["schema"], told["gpu"]) == (SCHEMA, "NVIDIA GeForce RTX 5090")
+    assert (told["schema"], told["gpu"]) == (SCHEMA, "rtx5090")
     assert {"name", "shape", "precision", "median_ms", "modelled_ms"} <= set(told["results"][0])
     (tmp_path / "printed.json").write_text(json.dumps(made.as_dict()))
     assert load_bench(tmp_path / "printed.json") == made

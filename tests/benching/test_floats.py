@@ -8,8 +8,10 @@ import pytest
 
 import nvfp4_trt
 from nvfp4_trt.benching import build_baseline, with_baseline
+from nvfp4_trt.benching.baseline import modelled_here
 from nvfp4_trt.benching.floats import to_floats
 from nvfp4_trt.building.records import read_record, record_of
+from nvfp4_trt.costing import GPUS
 from nvfp4_trt.errors import FileMissingError, InputsMismatchError, WrongKindError
 from nvfp4_trt.portable import load, save
 
@@ -55,7 +57,7 @@ def test_an_engine_in_bf16_beside_the_fp4_one(engine):
     path, source = engine
     with with_baseline(path, "bf16", source) as found:
         first, second = found
-        assert first == (path, "nvfp4", None)
+        assert first == (path, "nvfp4", read_record(record_of(path)).cost["microseconds_modelled"] / 1e3)
         assert second.engine.stat().st_size > 10_000
         record = second.engine.with_suffix(".record").read_text()
         assert "Datatype: BFloat16" in record
@@ -64,7 +66,18 @@ def test_an_engine_in_bf16_beside_the_fp4_one(engine):
         assert 0 < second.modelled_ms < 1
     assert not second.engine.exists()
     with with_baseline(path, None, None) as found:
-        assert found == [(path, "nvfp4", None)]
+        assert found == [first]
+
+
+def test_times_are_modelled_on_the_gpu_that_is_there(engine):
+    path, source = engine
+    record = read_record(record_of(path))
+    known = record.cost["microseconds_modelled"] / 1e3
+    assert record.cost["gpu"] == "rtx5090"
+    assert modelled_here(path, record, None, None) == modelled_here(path, record, None, GPUS["rtx5090"]) == known
+    assert modelled_here(path, record, source, GPUS["dgx-spark"]) > known
+    assert modelled_here(path, record, None, GPUS["dgx-spark"]) is None  # no portable file beside it
+    assert modelled_here(path, None, source, GPUS["rtx5090"]) is None
 
 
 def test_what_a_baseline_cannot_be_built_of(engine, portable, tmp_path):

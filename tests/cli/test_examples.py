@@ -86,6 +86,12 @@ def test_every_command_has_an_example():
             assert line[: 1 + len(name.split())] == ["nvfp4-trt", *name.split()]
 
 
+def test_every_command_has_the_options_that_all_have():
+    for name, command in commands().items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--json", "--debug", "-v", "--verbose", "-q", "--quiet"} <= options, name
+
+
 def test_every_example_runs(run, folder, monkeypatch):
     """Each as it stands, but for `--json`: the `run` fixture holds the object to its schema."""
     for name in ORDER:

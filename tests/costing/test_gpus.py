@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from nvfp4_trt.building import BACKENDS
-from nvfp4_trt.costing import GPUS, find_gpu, gpu_for
-from nvfp4_trt.costing.gpus import ASSUMED_LAUNCH_US
+from nvfp4_trt.costing import GPUS, find_gpu, gpu_called, gpu_for
+from nvfp4_trt.costing.gpus import _BY_DRIVER, ASSUMED_LAUNCH_US
 from nvfp4_trt.errors import UnknownGpuError
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost-model.md"
@@ -56,3 +56,13 @@ def test_the_documented_table_is_the_table():
         assert (title, sm) == (gpu.title, f"`{gpu.sm}`")
         rates = (gpu.fp4_tflops, gpu.fp8_tflops, gpu.fp16_tflops, gpu.fp32_tflops)
         assert [float(figure) for figure in figures] == [*rates, gpu.bandwidth_gbs, gpu.memory_gb, gpu.l2_mb]
+
+
+def test_every_gpu_of_the_table_has_a_name():
+    assert set(_BY_DRIVER.values()) == set(GPUS)
+
+
+def test_whole_names_count():
+    assert gpu_called("NVIDIA GeForce RTX 5090") is GPUS["rtx5090"]
+    assert gpu_called("NVIDIA GeForce RTX 5090 Laptop GPU") is None
+    assert gpu_called("NVIDIA H100 80GB HBM3") is None
