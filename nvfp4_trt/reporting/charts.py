@@ -121,7 +121,7 @@ def errors_chart(layers: Sequence[Layer]) -> Chart | None:
     def plot(axes: Axes) -> None:
         axes.bar(places, total, color=_SERIES[0], width=0.8, label="output, with what it inherits")
         if not all(map(math.isnan, own)):
-            axes.plot(places, own, color=_SERIES[1], label="the layer by itself", **_markers(len(known)))
+            axes.plot(places, own, color=_SERIES[1], label="the layer alone", **_markers(len(known)))
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         _finish(axes, len(known), "SQNR, dB")
 

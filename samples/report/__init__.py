@@ -1,0 +1,1 @@
+"""A sentence encoder's report, and two recipes of it side by side."""
