@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict, TypeAdapter
+
 from nvfp4_trt.errors import NotOurOnnxError
-from nvfp4_trt.layers import Layer
+from nvfp4_trt.layers import Layer  # noqa: TC001 (pydantic needs it at run time)
 from nvfp4_trt.portable.functions import VERSION
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ _PREFIX = "nvfp4."
 @dataclass(frozen=True)
 class Metadata:
     """The metadata of a portable file, all of it also in the lowered file made from it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # an entry of a later version may change what others mean
 
     recipe: dict[str, Any]
     """The whole recipe, as `Recipe.model_validate` takes it."""
@@ -58,8 +62,7 @@ def read_metadata(props: Mapping[str, str], *, file: str) -> Metadata:
     try:
         fields = {key.removeprefix(_PREFIX): json.loads(props[key]) for key in props if key.startswith(_PREFIX)}
         operators = fields.pop("operator_version")
-        layers = tuple(Layer(**{**row, "shape": tuple(row["shape"])}) for row in fields.pop("layers"))
-        made = Metadata(layers=layers, **fields)
+        made = TypeAdapter(Metadata).validate_json(json.dumps(fields), strict=True)
     except (KeyError, TypeError, ValueError) as error:
         raise NotOurOnnxError(f"{file} was not exported by nvfp4-trt (it lacks its metadata)", hint) from error
     if operators != VERSION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
@@ -52,7 +53,7 @@ def layer_scales(model: ir.Model) -> dict[str, LayerScales]:
     for held in stored_weights(model):
         single = held.operator == "DequantizeSingleLevel"
         found[held.layer] = LayerScales(
-            weight_scale=1.0 if single else float(held.tensors[-1].numpy().max()),
+            weight_scale=1.0 if single else float(held.tensors[-1].numpy().max(initial=-math.inf)),
             activation_scale=_activation_scale(sites.get(held.layer)),
             bytes=sum(tensor.nbytes for tensor in held.tensors),
         )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from nvfp4_trt.building import read_record, record_of, shapes_of
-from nvfp4_trt.errors import FileMissingError, WrongKindError
+from nvfp4_trt.errors import FileMissingError, NotOurOnnxError, OnnxInvalidError, WrongKindError
 from nvfp4_trt.portable import layer_scales, load
+from nvfp4_trt.recipe import Recipe
 from nvfp4_trt.reporting import engine as engines
 from nvfp4_trt.reporting.commands import commands
 from nvfp4_trt.reporting.data import Missing, Report
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from nvfp4_trt.building import EngineRecord
+    from nvfp4_trt.costing import TensorShapes
     from nvfp4_trt.portable import Metadata
     from nvfp4_trt.reporting.data import Layer
 
@@ -45,12 +50,15 @@ def collect(
 
     Raises:
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load` and `building.read_record`.
+        NotOurOnnxError: also where the recipe is one of another version.
+        OnnxInvalidError: a weight cannot be read, or the graph cannot be lowered as the record says.
         WrongKindError: the record is of an engine of another model.
         UnknownGpuError: there are no figures for the GPU.
     """
     model, metadata = load(source)
+    recipe = _recipe(metadata, source)
     tensors = stored_tensors(model)
-    layers = _with_weights(sized_layers(metadata.layers, tensors), model)
+    layers = _with_weights(sized_layers(metadata.layers, tensors), model, source)
     told = Measured() if measured is None else measured
     layers = [_with_measured(layer, told) for layer in layers]
     io = {name: _io(values) for name, values in (("inputs", model.graph.inputs), ("outputs", model.graph.outputs))}
@@ -59,13 +67,13 @@ def collect(
     if record_file is not None:
         record = read_record(record_file)
         _check_belongs(record, metadata, record_file, source)
-        described = engines.describe(record, shapes_of(model, record), gpu)
+        described = engines.describe(record, _shapes(model, record, source), gpu)
         layers = engines.with_engine(layers, record, described)
     return Report(
         name=source.name,
         onnx_bytes=_size(source),
         parameters=sum(layer.parameters for layer in layers),
-        recipe=metadata.recipe,
+        recipe=recipe,
         scale_rule=metadata.scale_rule,
         source_sha256=metadata.source_sha256,
         versions=metadata.versions,
@@ -79,19 +87,49 @@ def collect(
         inputs_from=told.inputs_from,
         inputs_random=told.inputs_random,
         reference=told.reference,
-        commands=commands(source.name, metadata, io["inputs"], record, told.reference, told.input_options),
+        commands=commands(source.name, metadata, recipe, io["inputs"], record, told.reference, told.input_options),
         missing=tuple(_missing(source, described is not None, told)),
     )
 
 
-def _with_weights(layers: list[Layer], model: ir.Model) -> list[Layer]:
-    scales, distributions = layer_scales(model), weight_distributions(model)
+def _shapes(model: ir.Model, record: EngineRecord, source: Path) -> TensorShapes:
+    try:
+        return shapes_of(model, record)
+    except Exception as error:
+        # Lowering takes for granted what the exporter makes sure of; a graph that was edited can be anything.
+        raise OnnxInvalidError(
+            f"{source} cannot be lowered as the record of {record.engine} says: {error}".split("\n")[0],
+            "build the engine again from this file, or move its record away to report without it",
+        ) from error
+
+
+def _recipe(metadata: Metadata, source: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(metadata.recipe)
+    except ValidationError as error:
+        raise NotOurOnnxError(
+            f"{source}: its recipe is not one that this version of nvfp4-trt knows",
+            "read the file with the version that made it, or export it again",
+        ) from error
+
+
+def _with_weights(layers: list[Layer], model: ir.Model, source: Path) -> list[Layer]:
+    try:
+        scales, distributions = layer_scales(model), weight_distributions(model)
+    except (ValueError, OSError) as error:
+        raise OnnxInvalidError(
+            f"{source}: a weight of it cannot be read: {error}".split("\n")[0], "copy it again, or export it again"
+        ) from error
     made = []
     for layer in layers:
         update: dict[str, Any] = {}
         if layer.name in scales:
             found = scales[layer.name]
-            update |= {"weight_scale": found.weight_scale, "activation_scale": found.activation_scale}
+            update["activation_scale"] = found.activation_scale
+            if math.isfinite(found.weight_scale):
+                update["weight_scale"] = found.weight_scale
+            else:
+                update["reason"] = f"its per-tensor scale is {found.weight_scale}"
         if layer.name in distributions:
             update["weights"], update["weight_blocks"] = distributions[layer.name]
         made.append(layer.model_copy(update=update))

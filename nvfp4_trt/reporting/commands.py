@@ -5,18 +5,20 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.recipe import RECIPES, Recipe
+from nvfp4_trt.recipe import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.portable import Metadata
+    from nvfp4_trt.recipe import Recipe
 
 
 def commands(
     name: str,
     metadata: Metadata,
+    recipe: Recipe,
     inputs: Mapping[str, Sequence[str]],
     record: EngineRecord | None,
     reference: str,
@@ -27,6 +29,7 @@ def commands(
     Args:
         name: file name of the portable file.
         metadata: of it.
+        recipe: that of the metadata.
         inputs: input name → dtype and dimensions.
         record: of the engine, if there is one.
         reference: the float model, or empty.
@@ -34,7 +37,7 @@ def commands(
     """
     model, given = reference or "MODEL", input_options or ("--inputs", "INPUTS")
     packages = [f"{each}=={_public(number)}" for each, number in metadata.versions.items() if each != "nvfp4-trt"]
-    export = ["nvfp4-trt", "export", model, "-o", name, "--recipe", _recipe_option(metadata), *given]
+    export = ["nvfp4-trt", "export", model, "-o", name, "--recipe", _recipe_option(recipe), *given]
     for input_name, (_, *dims) in inputs.items():
         names = [dim if not dim.isdigit() else "_" for dim in dims]
         if any(each != "_" for each in names):
@@ -59,10 +62,8 @@ def _public(number: str) -> str:
     return number.split("+", maxsplit=1)[0]
 
 
-def _recipe_option(metadata: Metadata) -> str:
-    name = str(metadata.recipe.get("name", ""))
-    known = name in RECIPES and RECIPES[name] == Recipe.model_validate(metadata.recipe)
-    return name if known else "recipe.yaml"
+def _recipe_option(recipe: Recipe) -> str:
+    return recipe.name if RECIPES.get(recipe.name) == recipe else "recipe.yaml"
 
 
 def _ranges(inputs: Mapping[str, Sequence[str]], record: EngineRecord) -> list[tuple[str, int, int, int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from nvfp4_trt.recipe import Recipe  # noqa: TC001 (pydantic needs it at run time)
 
 GRID = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """The values of e2m1; both zeros are one."""
@@ -77,7 +79,7 @@ class Layer(_Frozen):
     bytes: int
     """Of its tensors in the portable file."""
     weight_scale: float | None = None
-    """Per-tensor scale of the weight; of FP8, the largest of its channels'."""
+    """Per-tensor scale of the weight; of FP8, the largest of its channels'. None where it is not finite."""
     activation_scale: str = ""
     """A number, or where it comes from; empty for layers that are not quantized."""
     realized: bool | None = None
@@ -178,7 +180,7 @@ class Report(_Frozen):
     onnx_bytes: int
     """With its external data."""
     parameters: int
-    recipe: dict[str, Any]
+    recipe: Recipe
     scale_rule: str
     source_sha256: str
     versions: dict[str, str]

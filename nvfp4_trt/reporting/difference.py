@@ -115,7 +115,7 @@ def _parts(first: Mapping[str, float], second: Mapping[str, float]) -> list[Part
 
 def recipe_differences(first: Report, second: Report) -> list[tuple[str, str, str]]:
     """Return what is not the same in both recipes: key, the first one's value, the second one's."""
-    ours, theirs = (dict(_flat("", each.recipe)) for each in (first, second))
+    ours, theirs = (dict(_flat("", each.recipe.model_dump(mode="json"))) for each in (first, second))
     keys = sorted({**ours, **theirs})
     return [
         (key, str(ours.get(key, text.NONE)), str(theirs.get(key, text.NONE)))

@@ -82,12 +82,19 @@ def _quartiles(values: NDArray[np.float64], counts: Counts) -> tuple[float, floa
 
 
 def weight_distributions(model: ir.Model) -> dict[str, tuple[Codes, Scales]]:
-    """Return the codes and block scales of every NVFP4 weight of a portable file, by layer."""
+    """Return the codes and block scales of every NVFP4 weight of a portable file, by layer.
+
+    Raises:
+        ValueError: a weight is of another dtype than the format's, or shorter than its shape.
+    """
     found = {}
     for held in stored_weights(model):
         if held.operator == _FP8:
             continue
+        packed, block_scale = held.tensors[0].numpy(), held.tensors[1].numpy()
+        if (packed.dtype.name, block_scale.dtype.name) != ("uint8", "float8_e4m3fn"):
+            raise ValueError(f"{held.layer} has codes of {packed.dtype} and block scales of {block_scale.dtype}")
         counter = Counter()
-        counter.add(held.tensors[0].numpy(), held.tensors[1].numpy())
+        counter.add(packed, block_scale)
         found[held.layer] = counter.codes(), counter.scales()
     return found

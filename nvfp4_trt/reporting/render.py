@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nvfp4_trt.errors import DependencyMissingError
-from nvfp4_trt.recipe import Recipe, as_mapping
+from nvfp4_trt.recipe import as_mapping
 from nvfp4_trt.reporting import difference, summary, text
 from nvfp4_trt.reporting.data import EXPONENTS, GRID
 from nvfp4_trt.reporting.stored import DATA_ID
@@ -69,7 +69,7 @@ def render(report: Report) -> str:
             "kernel_time": max((kernel.microseconds for kernel in engine.kernels), default=0) if engine else 0,
         },
         missing={each.section: each for each in report.missing},
-        recipe_yaml=yaml.safe_dump(as_mapping(Recipe.model_validate(report.recipe)), sort_keys=True),
+        recipe_yaml=yaml.safe_dump(as_mapping(report.recipe), sort_keys=True),
         errors_chart=charts.errors_chart(report.layers),
         scale_charts=[
             chart

@@ -101,7 +101,7 @@ def test_bad_input(made, portable, tmp_path):
 @pytest.mark.parametrize("recipe", ["w4a16", "w4a4-single-level", "w4a4-static"])
 def test_every_recipe(portable, recipe):
     report = collect(portable("gpt2", recipe).path)
-    assert report.recipe["name"] == recipe
+    assert report.recipe.name == recipe
     tied = {layer.name: layer for layer in report.layers if layer.shape == (320, 64)}
     assert set(tied) == {"wte", "lm_head"}
     assert sum(layer.bytes > 0 for layer in tied.values()) == 1  # a shared weight is in the file once
