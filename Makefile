@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BROWSERS := chromium chromium-browser google-chrome
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
@@ -38,10 +39,11 @@ demo: $(STAMP)
 
 # The tests of `nvfp4-trt report` open its pages in a real browser.
 browser:
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || \
-		{ echo "the tests need chromium: apt-get install chromium, or your system's package of it"; exit 2; }
-	@command -v chromium >/dev/null || { apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@for each in $(BROWSERS); do command -v $$each >/dev/null && exit 0; done; \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null || \
+		{ echo "the tests need one of $(BROWSERS): apt-get install chromium, or your system's package of it"; exit 2; }; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null
 
 test: $(STAMP) browser
 	@$(BIN)/python -m pytest -n 2

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from nvfp4_trt.api.sources import cast, example_inputs, model_path, modes_kept
-from nvfp4_trt.atomic import check_writable, output_file
 from nvfp4_trt.errors import WrongKindError
-from nvfp4_trt.reporting import (
-    Measured,
-    Report,
-    check_packages,
-    collect,
-    is_stored,
-    read_report,
-    render,
-    render_pair,
-)
+from nvfp4_trt.reporting import Measured, Reported, check_request, write_report
 from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
@@ -27,15 +17,6 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.api.sources import GivenInputs, Source
     from nvfp4_trt.exporting import OnnxArtifact
-
-
-class Reported(NamedTuple):
-    """What `report` wrote."""
-
-    page: Path
-    report: Report
-    other: Report | None
-    """That of the other model, where two were compared."""
 
 
 def report(
@@ -76,59 +57,20 @@ def report(
     Raises:
         Nvfp4Error: any of `nvfp4_trt.errors`.
     """
-    page = Path(output)
-    check_writable(page)
-    check_packages()
-    sources = [model_path(each) for each in (model, other) if each is not None]
-    files = [source for source in sources if not is_stored(source)]
-    _check_options(files, sources, (engine, other_engine), gpu, reference, inputs, input_specs)
+    page, sources = Path(output), [model_path(each) for each in (model, other) if each is not None]
+    if reference is None and (inputs is not None or input_specs):
+        raise WrongKindError(
+            "inputs were given, and no model to run on them: errors and activations need both",
+            "add the float model: --reference MODEL",
+        )
+    engines = (engine, other_engine)
+    files = check_request(page, sources, engines, gpu, runs=reference is not None)
     measured: dict[Path, Measured] = {}
     if reference is not None:
         measured = _measure(
             files, reference, inputs, input_specs, seed, factory, trust_pickle=trust_pickle, dtype=dtype
         )
-    made = []
-    for source, its_engine in zip(sources, (engine, other_engine), strict=False):
-        if is_stored(source):
-            made.append(read_report(source))
-            continue
-        with stage(f"reading {source}"):
-            beside = None if its_engine is None else Path(its_engine)
-            made.append(collect(source, engine=beside, gpu=gpu, measured=measured.get(source)))
-    with stage(f"writing {page}"):
-        text = render(made[0]) if other is None else render_pair(*made)
-        with output_file(page) as scratch:
-            scratch.write_text(text, encoding="utf-8")
-    return Reported(page, made[0], None if other is None else made[1])
-
-
-def _check_options(
-    files: Sequence[Path],
-    sources: Sequence[Path],
-    engines: tuple[str | Path | None, str | Path | None],
-    gpu: str | None,
-    reference: Source | None,
-    inputs: GivenInputs,
-    specs: Sequence[str],
-) -> None:
-    """Refuse what would have no effect.
-
-    Raises:
-        WrongKindError: inputs without a model to run, or options about files where there are reports only.
-    """
-    if reference is None and (inputs is not None or specs):
-        raise WrongKindError(
-            "inputs were given, and no model to run on them: errors and activations need both",
-            "add the float model: --reference MODEL",
-        )
-    if engines[1] is not None and len(sources) == 1:
-        raise WrongKindError("--other-engine is given, and no other model", "name the engine with --engine")
-    for source, engine, option in zip(sources, engines, ("--engine", "--other-engine"), strict=False):
-        if engine is not None and source not in files:
-            raise WrongKindError(f"{option} is given, and {source} is a report already", "give the .onnx file")
-    if not files and (gpu is not None or reference is not None):
-        option = "--gpu" if gpu is not None else "--reference"
-        raise WrongKindError(f"{option} is given, and {sources[0]} is a report already", "give the .onnx file")
+    return write_report(page, sources, engines, gpu, measured)
 
 
 def _measure(
@@ -148,7 +90,7 @@ def _measure(
     from nvfp4_trt.loading import load_model
     from nvfp4_trt.portable import load
     from nvfp4_trt.reporting.activations import activation_distributions
-    from nvfp4_trt.reporting.measured import errors_of, outputs_of
+    from nvfp4_trt.reporting.compared import errors_of, outputs_of
 
     found = {}
     with modes_kept(reference):

@@ -53,19 +53,26 @@ def report(
     --model models:net --inputs inputs.npz
     """
     with working(f"reporting on {model}"):
-        from nvfp4_trt import api
         from nvfp4_trt.printing.report import report_object, report_summary
+        from nvfp4_trt.reporting import check_request, write_report
 
-        made = api.report(
-            model,
-            output,
-            other=other,
-            engine=engine,
-            other_engine=other_engine,
-            gpu=gpu,
-            reference=reference,
-            **source_options(source),
-        )
+        if reference is None and not source["inputs"] and not source["input_specs"]:  # nothing that takes torch
+            sources = [each for each in (model, other) if each is not None]
+            check_request(output, sources, (engine, other_engine), gpu)
+            made = write_report(output, sources, (engine, other_engine), gpu)
+        else:
+            from nvfp4_trt import api
+
+            made = api.report(
+                model,
+                output,
+                other=other,
+                engine=engine,
+                other_engine=other_engine,
+                gpu=gpu,
+                reference=reference,
+                **source_options(source),
+            )
     print_result(
         report_object(made.report, made.other, output),
         as_json=as_json,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
-from nvfp4_trt.format.constants import E2M1_VALUES, E4M3_MAX
-from nvfp4_trt.portable import stored_weights
+from nvfp4_trt.portable import e2m1_values, stored_weights
 from nvfp4_trt.reporting.data import EXPONENTS, GRID, Codes, Scales
 
 if TYPE_CHECKING:
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
     Counts = NDArray[np.int64]
 
 _PIECE = 1 << 22
-_PLACES = np.array([GRID.index(value) for value in E2M1_VALUES])
+_PLACES = np.array([GRID.index(value) for value in e2m1_values().tolist()])
 """Code → its place in `GRID`; -0.0 equals 0.0."""
 _E4M3 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
-_SMALLEST_NORMAL = 2.0**-6
+_LARGEST, _SMALLEST_NORMAL = 448.0, 2.0**-6
 _FP8 = "Fp8Dequantize"
 
 
@@ -56,7 +55,7 @@ class Counter:
         return Scales(
             counts=tuple(by_exponent.tolist()),
             zeros=int(counts[values == 0].sum()),
-            largest=int(counts[values == E4M3_MAX].sum()),
+            largest=int(counts[values == _LARGEST].sum()),
             subnormal=int(counts[positive & (values < _SMALLEST_NORMAL)].sum()),
             low=float(seen.min(initial=math.inf)) if seen.size else 0.0,
             quartiles=_quartiles(values, counts),
