@@ -167,6 +167,19 @@ def test_on_paper_everything_is_unfolded(opened, page):
     assert len(tab.pdf()) > 10_000
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_two_models_on_one_page(opened, page, tmp_path, width):
+    made = nvfp4_trt.report(page.path, tmp_path / "pair.html", other=page.path)
+    tab = opened(made.page, width)
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.locator("#summary-table tbody tr").count() > 3
+    tab.get_by_label("Filter").fill("pool")
+    assert names(tab) == ["pooler"]
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download JSON").click()
+    assert set(json.loads(download.value.path().read_text())) == {"report", "other"}
+
+
 def test_hostile_names(opened, made, tmp_path):
     model = onnx.load(made.onnx)
     for entry in model.metadata_props:
