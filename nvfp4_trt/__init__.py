@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         convert,
         export,
         pack,
+        plan,
         prove,
         quantize,
         report,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.explanations import Explanation, explain
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.mixing import Sensitivity
+    from nvfp4_trt.planning import Plan
     from nvfp4_trt.qat import QatState, convert_qat, prepare_qat, qat_state
     from nvfp4_trt.quantization import QuantizedModel
     from nvfp4_trt.quantization.packed_files import PackedFile
@@ -49,6 +51,7 @@ _HOMES = {
     "quantize": "nvfp4_trt.api",
     "export": "nvfp4_trt.api",
     "pack": "nvfp4_trt.api",
+    "plan": "nvfp4_trt.api",
     "bench": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
     "load_bench": "nvfp4_trt.benching",
@@ -81,6 +84,7 @@ _HOMES = {
     "Explanation": "nvfp4_trt.explanations",
     "Nvfp4Error": "nvfp4_trt.errors",
     "OnnxArtifact": "nvfp4_trt.exporting",
+    "Plan": "nvfp4_trt.planning",
     "Proof": "nvfp4_trt.benching",
     "PackedFile": "nvfp4_trt.quantization.packed_files",
     "QatState": "nvfp4_trt.qat",
@@ -109,6 +113,7 @@ __all__ = [
     "Nvfp4Error",
     "OnnxArtifact",
     "PackedFile",
+    "Plan",
     "Proof",
     "QatState",
     "QuantizedModel",
@@ -131,6 +136,7 @@ __all__ = [
     "export",
     "load_bench",
     "pack",
+    "plan",
     "prepare_qat",
     "prove",
     "qat_state",

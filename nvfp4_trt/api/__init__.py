@@ -6,6 +6,7 @@ from nvfp4_trt.api.calibrating import calibrate
 from nvfp4_trt.api.checkpoint_files import convert, pack, save
 from nvfp4_trt.api.comparing import compare
 from nvfp4_trt.api.exporting import export
+from nvfp4_trt.api.planning import plan
 from nvfp4_trt.api.proving import prove
 from nvfp4_trt.api.quantizing import quantize
 from nvfp4_trt.api.reporting import report
@@ -21,6 +22,7 @@ __all__ = [
     "convert",
     "export",
     "pack",
+    "plan",
     "prove",
     "quantize",
     "report",

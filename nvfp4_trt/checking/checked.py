@@ -81,7 +81,7 @@ def check(
         NotFp4Error, PatternMatchesNothingError: see `Checked.require`.
         Nvfp4Error: any other of `load_model`.
     """
-    if isinstance(model, (str, Path)) and _is_onnx(Path(model)):
+    if isinstance(model, (str, Path)) and is_onnx(Path(model)):
         outline = read_outline(Path(model))
         source, quantized, found = str(model), has_codes(outline), facts_of(outline)
     else:
@@ -92,7 +92,8 @@ def check(
     return checked
 
 
-def _is_onnx(path: Path) -> bool:
+def is_onnx(path: Path) -> bool:
+    """Return whether a path is to be read as an ONNX file: by its suffix, or by how it begins."""
     if path.suffix == ".onnx" or not path.is_file():
         return path.suffix == ".onnx"
     with path.open("rb") as file:

@@ -26,6 +26,7 @@ from nvfp4_trt.cli.inspect import inspect
 from nvfp4_trt.cli.lower import lower
 from nvfp4_trt.cli.output import print_error
 from nvfp4_trt.cli.pack import pack
+from nvfp4_trt.cli.plan import plan
 from nvfp4_trt.cli.prove import prove
 from nvfp4_trt.cli.recipes import recipes
 from nvfp4_trt.cli.report import report
@@ -45,6 +46,7 @@ def cli() -> None:
 
 for _command in (
     check,
+    plan,
     export,
     calibrate,
     pack,

@@ -38,6 +38,31 @@ _ARITHMETIC = frozenset(
 """Operators that shapes are computed with."""
 
 
+_ALIKE = frozenset(
+    {
+        *(
+            "Abs",
+            "Add",
+            "Ceil",
+            "Clip",
+            "Div",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Floor",
+            "Gelu",
+            "HardSwish",
+            "Identity",
+            "Log",
+        ),
+        *("LeakyRelu", "Max", "Min", "Mul", "Neg", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub"),
+        *("Swish", "Tanh"),
+    }
+)
+"""Operators whose result has the dtype of the operands, and the shape that these broadcast to: most nodes of a
+graph are such, and asking ONNX takes longer."""
+
+
 class Inference:
     """Types, shapes and small values of a model's tensors, found in one walk over its nodes."""
 
@@ -70,6 +95,11 @@ class Inference:
         found = {name: self._shape(name) for name in self._types}
         return {name: shape for name, shape in found.items() if shape is not None}
 
+    def dtypes(self) -> dict[str, ir.DataType]:
+        """Return the dtype of every tensor that has a known one."""
+        kinds = {name: kind.tensor_type.elem_type for name, kind in self._types.items()}
+        return {name: ir.DataType(kind) for name, kind in kinds.items() if kind}
+
     def _add_inputs(self, model: ir.Model, inputs: Mapping[str, Shape]) -> None:
         for value in model.graph.inputs:
             if value.name in model.graph.initializers:
@@ -97,6 +127,8 @@ class Inference:
         """Infer a node's outputs; they stay unknown where ONNX has no rule for it or an input is unknown."""
         if node.op_type == TRT_QUANTIZE:
             self._infer_quantizer(node)
+        elif node.op_type in _ALIKE and node.domain in {"", "ai.onnx"} and self._infer_alike(node):
+            return
         elif onnx.defs.has(node.op_type, node.domain):
             schema = onnx.defs.get_schema(node.op_type, self._versions.get(node.domain) or 1, node.domain)
             names = [value.name or "" for value in node.inputs if value is not None]
@@ -105,12 +137,26 @@ class Inference:
                 name: onnx.numpy_helper.from_array(self._values[name]) for name in names if name in self._values
             }
             wire = ir.serde.serialize_node(node)
-            with contextlib.suppress(onnx.shape_inference.InferenceError):
+            with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
                 self._types |= onnx.shape_inference.infer_node_outputs(
                     schema, wire, known, data, None, self._opsets, self._ir_version
                 )
         for value in node.outputs:
             self._fall_back(value)
+
+    def _infer_alike(self, node: ir.Node) -> bool:
+        """Infer an elementwise operator; return whether all of its operands are known."""
+        names = [value.name or "" for value in node.inputs if value is not None]
+        shapes = [shape for shape in map(self._shape, names) if shape is not None]
+        kinds = {self._types[name].tensor_type.elem_type for name in names if name in self._types}
+        if len(shapes) < len(names) or len(kinds) != 1 or len(node.outputs) != 1:
+            return False
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            return False
+        self._add(node.outputs[0].name or "", ir.DataType(kinds.pop()), shape)
+        return True
 
     def _infer_quantizer(self, node: ir.Node) -> None:
         dims = self._shape(node.inputs[0].name or "") if node.inputs[0] is not None else None

@@ -56,7 +56,7 @@ def _replace(graph: ir.Graph, node: ir.Node, converted: Mapping[str, ir.Value]) 
 
 
 def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
-    """Return the initializer `name` of FLOAT4E2M1 codes; what `MergeLinears` stacks is read when it is written."""
+    """Return the initializer `name` of FLOAT4E2M1 codes; what lies in a file is read when it is written."""
     held = packed.const_value
     if held is None:
         raise ValueError(f"{packed.name} is not in the file")
@@ -67,7 +67,7 @@ def _as_fp4(graph: ir.Graph, packed: ir.Value, name: str) -> ir.Value:
         data = np.ascontiguousarray(held.numpy()).reshape(-1)
         return ir.PackedTensor(data, ir.DataType.FLOAT4E2M1, shape=shape, name=name)
 
-    lazy = isinstance(held, ir.LazyTensor)
+    lazy = isinstance(held, (ir.ExternalTensor, ir.LazyTensor))
     tensor = ir.LazyTensor(codes, ir.DataType.FLOAT4E2M1, shape, name=name) if lazy else codes()
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT4E2M1), const_value=tensor)
     graph.register_initializer(value)

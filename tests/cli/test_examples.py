@@ -31,8 +31,9 @@ MODELS = """
         return Net()
 """
 ORDER = (
-    "export", "lower", "build engine", "check", "inspect", "compare", "report", "calibrate", "pack", "convert",
-    "run", "bench", "prove", "sensitivity", "build plugin", "recipes", "doctor", "explain", "completion",
+    "export", "lower", "build engine", "check", "plan", "inspect", "compare", "report", "calibrate", "pack",
+    "convert", "run", "bench", "prove", "sensitivity", "build plugin", "recipes", "doctor", "explain",
+    "completion",
 )  # fmt: skip
 """An example may take what another one has made."""
 NEED_A_GPU = {"run", "bench"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from nvfp4_trt.benching import Bench, Proof
+from nvfp4_trt.planning import Plan
 from nvfp4_trt.printing.schemas import engines, results
 
 RESULTS: dict[str, Any] = {
     "check": results.Check,
+    "plan": Plan,
     "export": results.Export,
     "calibrate": results.Calibrate,
     "pack": results.Pack,

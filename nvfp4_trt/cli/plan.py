@@ -1,0 +1,89 @@
+"""`nvfp4-trt plan MODEL --gpu NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nvfp4_trt.cli.completing import complete_recipe
+from nvfp4_trt.cli.options import model_options, source_options
+from nvfp4_trt.cli.output import output_options, print_result, working
+
+if TYPE_CHECKING:
+    from nvfp4_trt.building import Optimize
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--gpu", "gpus", multiple=True, metavar="NAME", help="A GPU, such as rtx5090 or b200. Repeat for more."
+)
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=MIN:OPT:MAX",
+    help="Range of a dynamic dimension: times are of OPT, memory is of MAX. NAME=N for one extent.",
+)
+@click.option(
+    "--optimize",
+    type=click.Choice(["off", "fast", "full"]),
+    default="fast",
+    show_default=True,
+    help="Which ways to lower MODEL the builder would try, see `build engine`.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Times measured on the GPU, as JSON: modelled times are scaled by them.",
+)
+@click.option("--recipe", shell_complete=complete_recipe, help="Of a model that is no ONNX file: see `export`.")
+@click.option("--dynamic", multiple=True, metavar="[NAME:]DIM,DIM", help="Likewise: the dynamic leading axes.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Likewise: quantize only the layers that match.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Likewise: leave the layers that match.")
+@click.option("--fp8", multiple=True, metavar="PATTERN", help="Likewise: make the layers that match FP8.")
+@model_options
+@output_options
+def plan(
+    model: Path,
+    gpus: tuple[str, ...],
+    dims: tuple[str, ...],
+    optimize: Optimize,
+    calibrate: Path | None,
+    recipe: str | None,
+    dynamic: tuple[str, ...],
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    fp8: tuple[str, ...],
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 (read by `main`)
+    **source: Any,
+) -> None:
+    """Predict what an engine of MODEL will be, against FP8 and bf16: kernels, bytes, memory, a modelled time.
+
+    MODEL is a portable ONNX file, whose weights are not read, or what `export` takes. Nothing is built, and no
+    time is measured.
+
+    Example: nvfp4-trt plan model.onnx --gpu rtx5090 --gpu b200 --dim batch=1:8:32
+    """
+    with working(f"planning {model}"):
+        from nvfp4_trt import api
+        from nvfp4_trt.printing.plan import plan_summary
+
+        found = api.plan(
+            model,
+            gpus=gpus,
+            dims=dims,
+            optimize=optimize,
+            calibrate=calibrate,
+            recipe=recipe,
+            dynamic=dynamic,
+            only=only,
+            exclude=exclude,
+            fp8=fp8,
+            **source_options(source),
+        )
+    print_result(found.model_dump(mode="json"), as_json=as_json, people=lambda: plan_summary(found))

@@ -1,0 +1,78 @@
+"""What a plan predicts, held to engines that are built."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import nvfp4_trt
+
+WIDTH, HEADS = 256, 4
+
+
+class Block(nn.Module):
+    """Attention and an MLP, with norms in front (Llama-style) or behind (BERT-style)."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before = before
+        norm = nn.RMSNorm if before else nn.LayerNorm
+        self.norm_1, self.norm_2 = norm(WIDTH), norm(WIDTH)
+        self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH, bias=not before) for _ in range(4))
+        self.up, self.down = nn.Linear(WIDTH, 512), nn.Linear(512, WIDTH)
+
+    def attention(self, x):
+        q, k, v = (each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (self.q, self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def forward(self, x):
+        if self.before:
+            x = x + self.attention(self.norm_1(x))
+            return x + self.down(F.gelu(self.up(self.norm_2(x))))
+        x = self.norm_1(x + self.attention(x))
+        return self.norm_2(x + self.down(F.gelu(self.up(x))))
+
+
+def exported(folder, before, recipe, *, dynamic=("batch,sequence",)):
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block(before) for _ in range(2))).half().eval()
+    path = folder / "model.onnx"
+    inputs = [{"input": torch.randn(2, 64, WIDTH).half()}]
+    nvfp4_trt.export(model, path, recipe=recipe, inputs=inputs, dynamic=dynamic)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "recipe", "dims", "optimize"),
+    [
+        (False, "w4a4-static", ("batch=1:4:8", "sequence=1:32:64"), "fast"),
+        (True, "w4a4-dynamic-token", ("batch=1:4:8", "sequence=1:32:64"), "fast"),
+        (True, "w4a4-dynamic-token", ("batch=4", "sequence=32"), "off"),
+    ],
+)
+def test_kernels_and_bytes_are_those_of_the_engine(tmp_path, before, recipe, dims, optimize):
+    path = exported(tmp_path, before, recipe)
+    found = nvfp4_trt.plan(path, gpus=["rtx5090"], dims=dims, optimize=optimize).gpus[0].engine("nvfp4")
+    built = nvfp4_trt.build(
+        path, tmp_path / "engine", backend="tensorrt_rtx", targets=["sm_120"], dims=dims, optimize=optimize
+    )
+    assert found.kernels == built.audit.kernels
+    assert found.variant == built.record.form
+    assert found.weight_bytes == pytest.approx(built.record.memory.weight_bytes, rel=0.02)
+    assert found.engine_bytes == pytest.approx(built.record.engine_bytes, rel=0.1)  # a tiny one is all code
+    assert found.moved_bytes == pytest.approx(built.record.cost["bytes"], rel=0.05)
+    assert found.microseconds_modelled == pytest.approx(built.record.cost["microseconds_modelled"], rel=0.05)
+
+
+def test_an_fp8_engine_of_the_same_model_is_what_an_export_to_fp8_gives(tmp_path):
+    torch.manual_seed(0)
+    model = Block(before=True).half().eval()
+    inputs = [{"x": torch.randn(2, 64, WIDTH).half()}]
+    nvfp4_trt.export(model, tmp_path / "fp4.onnx", inputs=inputs)
+    nvfp4_trt.export(model, tmp_path / "fp8.onnx", inputs=inputs, fp8=["*"])
+    planned = nvfp4_trt.plan(tmp_path / "fp4.onnx", gpus=["rtx5090"]).gpus[0].engine("fp8")
+    built = nvfp4_trt.build(
+        tmp_path / "fp8.onnx", tmp_path / "engine", backend="tensorrt_rtx", targets=["sm_120"], optimize="off"
+    )
+    assert planned.kernels == built.audit.kernels
+    assert planned.weight_bytes == pytest.approx(built.record.memory.weight_bytes, rel=0.02)
