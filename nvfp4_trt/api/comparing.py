@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from nvfp4_trt.api.comparing_layers import layer_comparison
+from nvfp4_trt.api.comparing_layers import layer_comparison, whole_runners
 from nvfp4_trt.api.sources import cast, example_inputs, model_path, modes_kept
 from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.errors import InputsMissingError, WrongKindError
@@ -47,6 +47,9 @@ def compare(
     quantized: str | Path | QuantizedModel | None = None,
     calibration: str | Path | Calibration | None = None,
     min_agreement: float | None = None,
+    save_tapped: str | Path | None = None,
+    lowered: str | Path | None = None,
+    engine: str | Path | None = None,
 ) -> Comparison:
     """Run a portable ONNX file on ONNX Runtime and compare it with the model that it came from.
 
@@ -73,6 +76,10 @@ def compare(
         calibration: static scales for that: what `calibrate` returned, or its file.
         min_agreement: lowest SQNR, in dB, of the quantized torch model and the file at one layer on one input; by
             default `comparison.BOUNDS_DB`.
+        save_tapped: write the ONNX file with what enters and leaves each of these layers among its outputs.
+        lowered: what `lower` made of such a file; run by ONNX's reference evaluator and compared too.
+        engine: what `build engine` made of such a file; run on this machine's GPU and compared too. Not yet run on
+            a Blackwell GPU by this project.
 
     Raises:
         BelowThresholdError: a threshold was missed, or an output holds NaN.
@@ -83,16 +90,20 @@ def compare(
 
     path = model_path(model)
     saved_reference = not isinstance(reference, nn.Module) and Path(reference).suffix == ".json"
-    if not per_layer and (layers or quantized is not None or calibration is not None or min_agreement is not None):
+    about_layers = (quantized, calibration, min_agreement, save_tapped, lowered, engine)
+    if not per_layer and (layers or any(each is not None for each in about_layers)):
         raise WrongKindError(
-            "--layer, --quantized, --calibration and --min-agreement are about layers", "add --per-layer"
+            "--layer, --quantized, --calibration, --min-agreement, --save-tapped, --lowered and --engine are of "
+            "--per-layer",
+            "add --per-layer",
         )
+    whole = whole_runners(lowered, engine)
     if per_layer and saved_reference:
         raise WrongKindError(
             f"{reference} holds outputs, and no layers",
             "give the model itself as --reference, or drop --per-layer",
         )
-    for saved in (save_inputs, save_outputs):
+    for saved in (save_inputs, save_outputs, save_tapped):
         if saved is not None:
             check_writable(Path(saved))
     if saved_reference:
@@ -122,6 +133,8 @@ def compare(
                     quantized=quantized,
                     calibration=calibration,
                     min_agreement=min_agreement,
+                    save_tapped=None if save_tapped is None else Path(save_tapped),
+                    whole=whole,
                     factory=factory,
                     dtype=dtype,
                     owned=not in_memory or module is not loaded.module,

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 from nvfp4_trt.api.sources import cast
 from nvfp4_trt.calibration import calibrator_for, given_calibration
 from nvfp4_trt.checkpoints import load_checkpoint
+from nvfp4_trt.errors import FileMissingError
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
 from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.recipe import Recipe
+from nvfp4_trt.runners import EvaluatorRunner
+from nvfp4_trt.runners.built_engine import built_engine_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
+    from polygraphy.backend.base import BaseRunner
     from torch import nn
 
     from nvfp4_trt.calibration import Calibration
@@ -38,6 +42,8 @@ def layer_comparison(
     factory: str | None,
     dtype: str | torch.dtype | None,
     owned: bool,
+    save_tapped: Path | None = None,
+    whole: Mapping[str, BaseRunner] | None = None,
 ) -> LayerComparison:
     """Return what `comparison.compare_layers` finds.
 
@@ -52,6 +58,8 @@ def layer_comparison(
         factory: what makes the module of a checkpoint.
         dtype: to cast a checkpoint to.
         owned: whether `module` may be changed.
+        save_tapped: see `compare`.
+        whole: see `whole_runners`.
 
     Raises:
         Nvfp4Error: those of loading and quantizing, and of `comparison.compare_layers`.
@@ -69,7 +77,33 @@ def layer_comparison(
     made.module.eval()
     layers = [layer.name for layer in made.layers if layer.quantized]
     names = sorted(matching(layers, patterns, option="--layer")) if patterns else None
-    return compare_layers(path, reference, made, batches, names=names, bound_db=min_agreement)
+    return compare_layers(
+        path,
+        reference,
+        made,
+        batches,
+        names=names,
+        bound_db=min_agreement,
+        save_tapped=save_tapped,
+        whole=whole,
+    )
+
+
+def whole_runners(lowered: str | Path | None, engine: str | Path | None) -> dict[str, BaseRunner]:
+    """Return runners of what was made from a tapped file, by the names that they have in a comparison.
+
+    Raises:
+        FileMissingError: one of the two does not exist.
+        Nvfp4Error: of the engine, see `built_engine_runner`.
+    """
+    found: dict[str, BaseRunner] = {}
+    if lowered is not None:
+        if not Path(lowered).is_file():
+            raise FileMissingError(f"{lowered} does not exist", "make it with `nvfp4-trt lower`")
+        found["lowered"] = EvaluatorRunner(Path(lowered))
+    if engine is not None:
+        found["engine"] = built_engine_runner(Path(engine))
+    return found
 
 
 def _as_exported(

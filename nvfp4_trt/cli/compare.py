@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvfp4_trt.cli.layer_options import layer_arguments, layer_options
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_error, print_result, working
 from nvfp4_trt.errors import BackendsDisagreeError, BelowThresholdError
@@ -29,23 +30,7 @@ if TYPE_CHECKING:
 @click.option("--max-abs-error", type=float, metavar="E", help="Fail where an output's error exceeds this.")
 @click.option("--save-inputs", type=click.Path(path_type=Path), help="Write the inputs, for polygraphy run.")
 @click.option("--save-outputs", type=click.Path(path_type=Path), help="Write the reference's outputs likewise.")
-@click.option("--per-layer", is_flag=True, help="Compare what enters and leaves every quantized layer too.")
-@click.option("--layer", "layers", multiple=True, metavar="PATTERN", help="Look at only the layers that match.")
-@click.option(
-    "--quantized",
-    type=click.Path(path_type=Path),
-    metavar="CHECKPOINT",
-    help="The quantized torch model; by default the reference is quantized again as the file says.",
-)
-@click.option(
-    "--calibration", type=click.Path(path_type=Path), help="Static scales for that, from `nvfp4-trt calibrate`."
-)
-@click.option(
-    "--min-agreement",
-    type=float,
-    metavar="DB",
-    help="Fail where the quantized torch model and ONNX are further apart at a layer on the same input.",
-)
+@layer_options
 @model_options
 @output_options
 def compare(
@@ -56,14 +41,9 @@ def compare(
     max_abs_error: float | None,
     save_inputs: Path | None,
     save_outputs: Path | None,
-    per_layer: bool,
-    layers: tuple[str, ...],
-    quantized: Path | None,
-    calibration: Path | None,
-    min_agreement: float | None,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
-    **source: Any,
+    **given: Any,
 ) -> None:
     """Compare ONNX, run on ONNX Runtime, with the float model that it came from.
 
@@ -84,12 +64,8 @@ def compare(
             reference,
             save_inputs=save_inputs,
             save_outputs=save_outputs,
-            per_layer=per_layer,
-            layers=layers,
-            quantized=quantized,
-            calibration=calibration,
-            min_agreement=min_agreement,
-            **source_options(source),
+            **layer_arguments(given),
+            **source_options(given),
         )
     missed = _missed(result, min_sqnr, min_cosine, max_abs_error)
     told = result.as_dict() | ({} if missed is None else {"error": missed.as_dict()})

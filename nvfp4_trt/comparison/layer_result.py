@@ -20,43 +20,52 @@ def as_json(metrics: OutputMetrics) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class BackendMetrics:
-    """One layer in one backend, against the float model; each over all batches.
-
-    Attributes:
-        own: what the layer adds: the backend's layer on the float model's input, against the float output.
-        inherited: what enters with the input: the float layer on the backend's input, against the float output.
-        input: what enters the layer, against what enters it in the float model.
-        output: what leaves it, against what leaves it there: what was inherited and what was added.
-    """
-
-    own: OutputMetrics
-    inherited: OutputMetrics
-    input: OutputMetrics
-    output: OutputMetrics
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the four as strict JSON takes them."""
-        return {name: as_json(getattr(self, name)) for name in ("own", "inherited", "input", "output")}
-
-
-@dataclass(frozen=True)
 class Agreement:
-    """How near two backends are that compute the same, torch's quantized model and the file, at one layer.
+    """How near a backend is at one layer to torch's quantized model, which computes the same.
 
     Attributes:
-        between: of what enters the layer, where all layers before it are given torch's outputs.
-        layer: of what leaves it, where it is given torch's input.
+        between: of what enters the layer, where all layers before it are given torch's outputs; None of a backend
+            that only runs as a whole, and where some layers only were looked at.
+        layer: of what leaves it, where both are given one input.
         stored: what differs between the file's bytes and the module's, such as `weight_packed: 1 of 4096 bytes`.
     """
 
-    between: OutputMetrics
+    between: OutputMetrics | None
     layer: OutputMetrics
     stored: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as strict JSON takes it."""
-        return {"between": as_json(self.between), "layer": as_json(self.layer), "stored": list(self.stored)}
+        between = None if self.between is None else as_json(self.between)
+        return {"between": between, "layer": as_json(self.layer), "stored": list(self.stored)}
+
+
+@dataclass(frozen=True)
+class BackendMetrics:
+    """One layer in one backend, against the float model; each over all batches.
+
+    Attributes:
+        own: what the layer adds: the backend's layer on the float model's input, against the float output; None of
+            a backend that only runs as a whole.
+        inherited: what enters with the input: the float layer on the backend's input, against the float output.
+        input: what enters the layer, against what enters it in the float model.
+        output: what leaves it, against what leaves it there: what was inherited and what was added.
+        agreement: with torch's quantized model; None of that itself.
+    """
+
+    own: OutputMetrics | None
+    inherited: OutputMetrics
+    input: OutputMetrics
+    output: OutputMetrics
+    agreement: Agreement | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them as strict JSON takes them."""
+        return {
+            "own": None if self.own is None else as_json(self.own),
+            **{name: as_json(getattr(self, name)) for name in ("inherited", "input", "output")},
+            "agreement": None if self.agreement is None else self.agreement.as_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -66,19 +75,17 @@ class LayerMetrics:
     Attributes:
         name: the layer's, with `@2` behind it for its second call.
         position: in the order of execution, from 0.
-        backends: by name: `torch`, `onnxruntime` where the file has the layer, `engine`.
-        agreement: of torch and the file; None where the file has not the layer.
+        backends: by name: `torch`; `onnxruntime`, `lowered` and `engine` where these have the layer.
     """
 
     name: str
     position: int
     backends: dict[str, BackendMetrics]
-    agreement: Agreement | None
 
     @property
     def worst_own(self) -> float:
         """The lowest SQNR of what a backend adds, dB; -inf where it is NaN."""
-        found = [each.own.sqnr_db for each in self.backends.values()]
+        found = [each.own.sqnr_db for each in self.backends.values() if each.own is not None]
         return min(-math.inf if math.isnan(value) else value for value in found)
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,15 +94,15 @@ class LayerMetrics:
             "name": self.name,
             "position": self.position,
             "backends": {name: each.as_dict() for name, each in self.backends.items()},
-            "agreement": None if self.agreement is None else self.agreement.as_dict(),
         }
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The first place, in the order of execution, where torch's quantized model and the file are apart.
+    """The first place, in the order of execution, where torch's quantized model and a backend are apart.
 
     Attributes:
+        backend: which one; the file, `onnxruntime`, is looked at first.
         layer: the layer; for `outputs`, the model's output.
         where: `layer`: given one input, the two have different outputs, or they store different bytes. `between`:
             what enters the layer differs, though all layers before it were given the same outputs. `outputs`: a
@@ -104,6 +111,7 @@ class Disagreement:
         stored: see `Agreement`.
     """
 
+    backend: str
     layer: str
     where: str
     sqnr_db: float | None
@@ -175,9 +183,13 @@ class LayerComparison:
             for layer in self.layers
             if layer.name == first.layer and first.where == "layer"
             for name, each in layer.backends.items()
+            if each.own is not None
+        )
+        what = {"onnxruntime": "the file", "lowered": "the lowered file"}.get(
+            first.backend, f"the {first.backend}"
         )
         raise BackendsDisagreeError(
-            f"the quantized torch model and the file part first {place}: {found} on one input, "
+            f"the quantized torch model and {what} part first {place}: {found} on one input, "
             f"where {self.bound_db:g} were to be reached{stored}{own}",
             "export it again; where the recipe looks at inputs, give those of the export, its --calibration, or "
             "the quantized model itself with --quantized",

@@ -139,14 +139,9 @@ def engine_runner(engine: str, *, backend: str | None = None, allow_host_code: b
     """
 
     def make() -> BaseRunner:
-        from nvfp4_trt.building.records import record_beside
-        from nvfp4_trt.runners.engine_runner import engine_runner as runner_of
-        from nvfp4_trt.runners.gpu import this_gpu
+        from nvfp4_trt.runners.built_engine import built_engine_runner
 
-        record = record_beside(Path(engine))
-        this_gpu(() if record is None else record.targets)
-        built_by = backend or (None if record is None else record.backend)
-        return runner_of(Path(engine), backend=built_by, allow_host_code=allow_host_code)
+        return built_engine_runner(Path(engine), backend=backend, allow_host_code=allow_host_code)
 
     return LateRunner(make, "nvfp4-engine")
 

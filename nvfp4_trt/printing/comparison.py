@@ -12,7 +12,7 @@ from nvfp4_trt.printing.tables import counted, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nvfp4_trt.comparison import Comparison, LayerComparison, LayerMetrics
+    from nvfp4_trt.comparison import BackendMetrics, Comparison, LayerComparison, LayerMetrics
 
 
 def comparison_summary(result: Comparison) -> list[RenderableType]:
@@ -50,16 +50,19 @@ def _layers(found: LayerComparison) -> list[RenderableType]:
     title = "Layers against the float model, SQNR in dB, the worst first"
     lines: list[RenderableType] = [table(title, columns, [_row(layer) for layer in found.layers]), ""]
     lines += [escape(str(each)) for each in found.nonfinite]
-    near = [layer for layer in found.layers if layer.agreement is not None]
-    if found.disagreement is None and near:
-        least = min(near, key=_agreement)
-        lines.append(
-            escape(
-                f"the quantized torch model and the file agree at every layer: {_agreement(least):.1f} dB or more "
-                f"on the same input (bound {found.bound_db:g}), least at {least.name}"
-            )
-        )
+    if found.disagreement is None:
+        names = dict.fromkeys(name for layer in found.layers for name in layer.backends if name != "torch")
+        lines += [escape(_agreed(found, name)) for name in names]
     return lines
+
+
+def _agreed(found: LayerComparison, backend: str) -> str:
+    least = min((layer for layer in found.layers if backend in layer.backends), key=lambda x: _near(x, backend))
+    what = {"onnxruntime": "file", "lowered": "lowered file"}.get(backend, backend)
+    return (
+        f"the quantized torch model and the {what} agree at every layer: {_near(least, backend):.1f} dB or more "
+        f"on the same input (bound {found.bound_db:g}), least at {least.name}"
+    )
 
 
 def _row(layer: LayerMetrics) -> tuple[str, ...]:
@@ -67,19 +70,24 @@ def _row(layer: LayerMetrics) -> tuple[str, ...]:
     shown = file or torch
     return (
         layer.name,
-        _decibels(torch.own.sqnr_db),
-        "-" if file is None else _decibels(file.own.sqnr_db),
+        _own(torch),
+        _own(file),
         _decibels(shown.inherited.sqnr_db),
         _decibels(shown.output.sqnr_db),
         f"{shown.output.cosine:.6f}",
         f"{shown.output.max_abs_error:.4g}",
-        "-" if layer.agreement is None else f"{_agreement(layer):.1f}",
+        "-" if file is None else f"{_near(layer, 'onnxruntime'):.1f}",
     )
 
 
-def _agreement(layer: LayerMetrics) -> float:
-    """Return how near torch and the file are at a layer and in front of it, dB."""
-    if layer.agreement is None:
+def _own(backend: BackendMetrics | None) -> str:
+    return "-" if backend is None or backend.own is None else _decibels(backend.own.sqnr_db)
+
+
+def _near(layer: LayerMetrics, backend: str) -> float:
+    """Return how near torch and a backend are at a layer and in front of it, dB."""
+    near = layer.backends[backend].agreement
+    if near is None:
         return math.inf
-    found = (layer.agreement.between.sqnr_db, layer.agreement.layer.sqnr_db)
+    found = [each.sqnr_db for each in (near.between, near.layer) if each is not None]
     return math.nan if any(map(math.isnan, found)) else min(found)

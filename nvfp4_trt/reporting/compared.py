@@ -43,7 +43,7 @@ def errors_of(result: LayerComparison, names: Collection[str]) -> dict[str, Erro
             sqnr_db=_finite(backend.output.sqnr_db),
             cosine=_finite(backend.output.cosine),
             max_abs_error=_finite(backend.output.max_abs_error),
-            own_sqnr_db=_finite(backend.own.sqnr_db),
+            own_sqnr_db=None if backend.own is None else _finite(backend.own.sqnr_db),
         )
         if name not in found or _worse(error, found[name]):
             found[name] = error

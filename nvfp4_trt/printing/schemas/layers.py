@@ -19,25 +19,26 @@ class TapMetrics(TypedDict):
     max_abs_error: float | None
 
 
+class LayerAgreement(TypedDict):
+    """A backend against the quantized torch model, both given the same."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    between: TapMetrics | None
+    layer: TapMetrics
+    stored: list[str]
+
+
 class BackendLayer(TypedDict):
     """One layer in one backend against the float model; see docs/compare.md."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
-    own: TapMetrics
+    own: TapMetrics | None
     inherited: TapMetrics
     input: TapMetrics
     output: TapMetrics
-
-
-class LayerAgreement(TypedDict):
-    """The file against the quantized torch model, both given the same."""
-
-    __pydantic_config__ = STRICT  # type: ignore[misc]
-
-    between: TapMetrics
-    layer: TapMetrics
-    stored: list[str]
+    agreement: LayerAgreement | None
 
 
 class ComparedLayer(TypedDict):
@@ -48,14 +49,14 @@ class ComparedLayer(TypedDict):
     name: str
     position: int
     backends: dict[str, BackendLayer]
-    agreement: LayerAgreement | None
 
 
 class FirstDisagreement(TypedDict):
-    """Where the quantized torch model and the file part first."""
+    """Where the quantized torch model and a backend part first."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
+    backend: str
     layer: str
     where: Literal["layer", "between", "outputs"]
     sqnr_db: float | None
