@@ -189,7 +189,8 @@ def _missing(source: Path, has_engine: bool, told: Measured) -> list[Missing]:
         found.append(
             Missing(
                 section="engine",
-                what="No engine was given: nothing is known of its kernels, nor whether its GEMMs are FP4.",
+                what="No engine was given: nothing is known of its kernels, nor whether its GEMMs are "
+                "FP4; nvfp4-trt plan predicts what one would be.",
                 how=f"nvfp4-trt build engine {file} -o {engine}",
             )
         )
