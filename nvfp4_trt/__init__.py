@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         sensitivity,
     )
     from nvfp4_trt.auditing import Audit
-    from nvfp4_trt.benching import Bench, EngineRun, Proof, load_bench
+    from nvfp4_trt.benching import EngineRun, Proof
     from nvfp4_trt.building import EngineArtifact
     from nvfp4_trt.calibration import Calibration
     from nvfp4_trt.checking import Checked, check
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.recipe import RECIPES, Recipe
     from nvfp4_trt.reporting import Report
     from nvfp4_trt.serving import Dispatcher, ServingSet
+    from nvfp4_trt.timing import Bench, load_bench
 
 _HOMES = {
     "quantize": "nvfp4_trt.api",
@@ -54,7 +55,7 @@ _HOMES = {
     "plan": "nvfp4_trt.api",
     "bench": "nvfp4_trt.api",
     "build": "nvfp4_trt.api",
-    "load_bench": "nvfp4_trt.benching",
+    "load_bench": "nvfp4_trt.timing",
     "prove": "nvfp4_trt.api",
     "run": "nvfp4_trt.api",
     "build_buckets": "nvfp4_trt.api",
@@ -79,7 +80,7 @@ _HOMES = {
     "Diagnosis": "nvfp4_trt.doctor",
     "Dispatcher": "nvfp4_trt.serving",
     "EngineArtifact": "nvfp4_trt.building",
-    "Bench": "nvfp4_trt.benching",
+    "Bench": "nvfp4_trt.timing",
     "EngineRun": "nvfp4_trt.benching",
     "Explanation": "nvfp4_trt.explanations",
     "Nvfp4Error": "nvfp4_trt.errors",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.timing import Effort
 
 MODEL, LOWERED, ENGINE = "model.onnx", "model.trt.onnx", "model.engine"
-INPUTS, OUTPUTS = "inputs.json", "reference.json"
+INPUTS, OUTPUTS, BENCH = "inputs.json", "reference.json", "bench.json"
 
 
 def prove(
@@ -55,7 +55,7 @@ def prove(
     effort: Effort | None = None,
     **exporting: Any,
 ) -> Proof:
-    """Export, build, audit, compare, report, run and time a model; leave all of it in one folder.
+    """Export, build, audit, compare, run, time and report a model; leave all of it in one folder.
 
     Not yet run on a Blackwell GPU by this project; without one, `gpu=False` leaves out what needs it.
 
@@ -119,13 +119,20 @@ def prove(
             saved: dict[str, Any] = {"save_inputs": new / INPUTS, "save_outputs": new / OUTPUTS}
             found = compare(new / MODEL, model, **source, **saved)
             said.append(f"ONNX Runtime against the float model: {_told(found)}")
-        with steps.step("report") as said:
-            report(new / MODEL, new / "report.html", engine=new / ENGINE, reference=model, **source)
-            said.append("one page, with each layer's error and activations")
         if here is None:
             steps.leave_out(NEED_A_GPU, "needs the GPU; --without-gpu was given")
         else:
             _on_gpu(steps, new, engine, against, effort)
+        with steps.step("report") as said:
+            report(
+                new / MODEL,
+                new / "report.html",
+                engine=new / ENGINE,
+                reference=model,
+                bench=None if here is None else new / BENCH,
+                **source,
+            )
+            said.append("one page, with each layer's error and activations")
         proof = Proof(
             model=str(model) if isinstance(model, (str, Path)) else type(model).__name__,
             recipe=str(exported.metadata.recipe["name"]),
@@ -158,7 +165,7 @@ def _on_gpu(steps: _Steps, new: Path, engine: EngineArtifact, against: str | Non
         found = compared([dict(reference[0].items())], [ran.outputs], name, engine.path.name)
         said.append(f"the engine against the float model: {_told(found)}")
     with steps.step("bench") as said:
-        timed = bench(engine, against=against, inputs=given, output=new / "bench.json", effort=effort)
+        timed = bench(engine, against=against, inputs=given, output=new / BENCH, effort=effort)
         row = timed.results[0]
         said.append(f"{row.median_ms:.4f} ms, {row.rows_per_second:,.0f} rows/s")
         if timed.speedup is not None:

@@ -27,6 +27,7 @@ def report(
     engine: str | Path | None = None,
     other_engine: str | Path | None = None,
     gpu: str | None = None,
+    bench: str | Path | None = None,
     reference: Source | None = None,
     inputs: GivenInputs = None,
     input_specs: Sequence[str] = (),
@@ -45,6 +46,7 @@ def report(
             its name, as `model.engine.json` beside `model.onnx`.
         other_engine: the same of `other`.
         gpu: that times are modelled on; by default one of the engine's first target.
+        bench: what `bench` measured of the engine of `model`: its `.json` file.
         reference: the float model, as `export` takes it, for errors and activations; of both files, if there are
             two.
         inputs: as for `export`; they come with `reference`.
@@ -70,7 +72,7 @@ def report(
         measured = _measure(
             files, reference, inputs, input_specs, seed, factory, trust_pickle=trust_pickle, dtype=dtype
         )
-    return write_report(page, sources, engines, gpu, measured)
+    return write_report(page, sources, engines, gpu, measured, None if bench is None else Path(bench))
 
 
 def _measure(

@@ -4,8 +4,8 @@ from nvfp4_trt.benching.baseline import Against, Candidate, build_baseline, with
 from nvfp4_trt.benching.bench import bench_engines
 from nvfp4_trt.benching.opened import ready_to_run, runnable
 from nvfp4_trt.benching.proof import NEED_A_GPU, Proof, ProofStage
-from nvfp4_trt.benching.results import SCHEMA, Bench, BenchRow, load_bench
 from nvfp4_trt.benching.run import EngineRun, run_engine
+from nvfp4_trt.timing import SCHEMA, Bench, BenchRow, load_bench
 
 __all__ = [
     "NEED_A_GPU",

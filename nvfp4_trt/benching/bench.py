@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.atomic import check_writable
 from nvfp4_trt.benching.opened import opened, runnable
-from nvfp4_trt.benching.results import Bench, BenchRow
 from nvfp4_trt.building.gpus import find_gpus
 from nvfp4_trt.building.records import record_beside
 from nvfp4_trt.costing import gpu_called
 from nvfp4_trt.kernels.gpu import Device
-from nvfp4_trt.timing import Effort, Measured, MemoryWatch, measure, rate, summarize
+from nvfp4_trt.timing import Bench, BenchRow, Effort, Measured, MemoryWatch, measure, rate, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

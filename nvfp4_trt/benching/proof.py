@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Schema = Literal["nvfp4-trt/prove/1"]
-StageName = Literal["export", "build", "compare", "report", "run", "bench"]
+StageName = Literal["export", "build", "compare", "run", "bench", "report"]
 NEED_A_GPU: tuple[StageName, ...] = ("run", "bench")
 
 

@@ -61,7 +61,7 @@ def prove(
     dims: tuple[str, ...],
     **source: Any,
 ) -> None:
-    """Do everything with MODEL: export, build, audit, compare, report, run and time it; leave one folder to share.
+    """Do everything with MODEL: export, build, audit, compare, run, time and report it; leave one folder to share.
 
     On a machine without a GPU, --without-gpu does what needs none, and the summary says what was not run. Not yet
     run on a Blackwell GPU by this project.

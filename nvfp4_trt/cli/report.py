@@ -26,6 +26,9 @@ from nvfp4_trt.cli.output import output_options, print_result, working
     "--gpu", metavar="NAME", shell_complete=complete_gpu, help="The GPU that times are modelled on, as rtx5090."
 )
 @click.option(
+    "--bench", type=click.Path(path_type=Path), help="Times of MODEL's engine, which `nvfp4-trt bench -o` wrote."
+)
+@click.option(
     "--reference",
     type=click.Path(path_type=Path),
     help="The float model, run on the inputs for the errors of each layer and for what enters it.",
@@ -39,6 +42,7 @@ def report(
     engine: Path | None,
     other_engine: Path | None,
     gpu: str | None,
+    bench: Path | None,
     reference: Path | None,
     as_json: bool,
     debug: bool,  # noqa: ARG001 (read by `main`)
@@ -59,7 +63,7 @@ def report(
         if reference is None and not source["inputs"] and not source["input_specs"]:  # nothing that takes torch
             sources = [each for each in (model, other) if each is not None]
             check_request(output, sources, (engine, other_engine), gpu)
-            made = write_report(output, sources, (engine, other_engine), gpu)
+            made = write_report(output, sources, (engine, other_engine), gpu, bench=bench)
         else:
             from nvfp4_trt import api
 
@@ -70,6 +74,7 @@ def report(
                 engine=engine,
                 other_engine=other_engine,
                 gpu=gpu,
+                bench=bench,
                 reference=reference,
                 **source_options(source),
             )

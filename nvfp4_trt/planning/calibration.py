@@ -6,9 +6,9 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.benching.results import load_bench
 from nvfp4_trt.costing import find_gpu
 from nvfp4_trt.errors import BenchInvalidError
+from nvfp4_trt.timing import load_bench
 
 if TYPE_CHECKING:
     from collections.abc import Collection

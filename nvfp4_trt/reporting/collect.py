@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.costing import TensorShapes
     from nvfp4_trt.portable import Metadata
     from nvfp4_trt.reporting.data import Layer
+    from nvfp4_trt.timing import Bench
 
 
 def collect(
@@ -38,6 +39,7 @@ def collect(
     engine: Path | None = None,
     gpu: str | None = None,
     measured: Measured | None = None,
+    bench: Bench | None = None,
 ) -> Report:
     """Read a portable file, and the record of an engine that was built from it.
 
@@ -47,12 +49,13 @@ def collect(
             anything does.
         gpu: that times are modelled on, see `costing.find_gpu`.
         measured: what running the model told, if it was run.
+        bench: what timing the engine told, if it was timed.
 
     Raises:
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load` and `building.read_record`.
         NotOurOnnxError: also where the recipe is one of another version.
         OnnxInvalidError: a weight cannot be read, or the graph cannot be lowered as the record says.
-        WrongKindError: the record is of an engine of another model.
+        WrongKindError: the record is of an engine of another model, or the times of another engine.
         UnknownGpuError: there are no figures for the GPU.
     """
     model, metadata = load(source)
@@ -69,6 +72,8 @@ def collect(
         _check_belongs(record, metadata, record_file, source)
         described = engines.describe(record, _shapes(model, record, source), gpu)
         layers = engines.with_engine(layers, record, described)
+    if bench is not None:
+        _check_times(bench, record, source)
     return Report(
         name=source.name,
         onnx_bytes=_size(source),
@@ -82,6 +87,7 @@ def collect(
         layers=tuple(layers),
         bytes=shares(tensors),
         engine=described,
+        bench=bench,
         accuracy=told.outputs,
         batches=told.batches,
         inputs_from=told.inputs_from,
@@ -177,6 +183,15 @@ def _check_belongs(record: EngineRecord, metadata: Metadata, record_file: Path, 
         raise WrongKindError(
             f"{record_file} is of an engine of another model or recipe than {source}",
             "name the engine that was built from this file with --engine, or build it again",
+        )
+
+
+def _check_times(bench: Bench, record: EngineRecord | None, source: Path) -> None:
+    if record is None or all(row.engine_bytes != record.engine_bytes for row in bench.results):
+        named = ", ".join(row.name for row in bench.results)
+        raise WrongKindError(
+            f"the times are of {named}, and not of the engine that was built from {source}",
+            "name the engine with --engine, or time it: nvfp4-trt bench ENGINE -o bench.json",
         )
 
 

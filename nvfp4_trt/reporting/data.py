@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nvfp4_trt.recipe import Recipe  # noqa: TC001 (pydantic needs it at run time)
+from nvfp4_trt.timing import Bench  # noqa: TC001
 
 GRID = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """The values of e2m1; both zeros are one."""
@@ -193,6 +194,8 @@ class Report(_Frozen):
     layers: tuple[Layer, ...]
     bytes: tuple[Share, ...]
     engine: Engine | None = None
+    bench: Bench | None = None
+    """What `nvfp4-trt bench` measured of the engine."""
     accuracy: tuple[Output, ...] = ()
     batches: int = 0
     """How many the errors and the activations are from."""

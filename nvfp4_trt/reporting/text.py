@@ -51,6 +51,11 @@ def microseconds(value: float | None) -> str:
     return NONE if value is None else f"{value:,.2f}"
 
 
+def milliseconds(value: float | None) -> str:
+    """Return a time without its unit, with the digits that a GPU's clock gives."""
+    return NONE if value is None else f"{value:,.4f}"
+
+
 def short(value: float | None) -> str:
     """Return a number with four digits that count."""
     return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"

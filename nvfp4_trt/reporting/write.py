@@ -11,6 +11,7 @@ from nvfp4_trt.reporting.collect import collect
 from nvfp4_trt.reporting.render import check_packages, render, render_pair
 from nvfp4_trt.reporting.stored import is_stored, read_report
 from nvfp4_trt.stages import stage
+from nvfp4_trt.timing import load_bench
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ def write_report(
     engines: Engines,
     gpu: str | None = None,
     measured: Mapping[Path, Measured] | None = None,
+    bench: Path | None = None,
 ) -> Reported:
     """Write the page of one model or of two; see `check_request`, which comes first.
 
@@ -79,12 +81,17 @@ def write_report(
         engines: see there.
         gpu: see there.
         measured: what running the model told, by file.
+        bench: what was measured of the first file's engine, a `.json` file.
 
     Raises:
-        Nvfp4Error: those of `collect` and `read_report`.
+        Nvfp4Error: those of `collect`, `read_report` and `load_bench`.
+        WrongKindError: times are given of what is a report already.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
     """
     told = measured or {}
+    times = None if bench is None else load_bench(bench)
+    if times is not None and is_stored(sources[0]):
+        raise WrongKindError(f"--bench is given, and {sources[0]} is a report already", "give the .onnx file")
     made = []
     for source, engine in zip(sources, engines, strict=False):
         if is_stored(source):
@@ -92,7 +99,8 @@ def write_report(
             continue
         with stage(f"reading {source}"):
             named = None if engine is None else Path(engine)
-            made.append(collect(source, engine=named, gpu=gpu, measured=told.get(source)))
+            timed = None if made else times
+            made.append(collect(source, engine=named, gpu=gpu, measured=told.get(source), bench=timed))
     with stage(f"writing {page}"):
         text = render(made[0]) if len(made) == 1 else render_pair(made[0], made[1])
         with output_file(page) as scratch:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nvfp4_trt.atomic import output_file
 from nvfp4_trt.errors import BenchInvalidError, FileMissingError
-from nvfp4_trt.timing import Summary  # noqa: TC001 (pydantic needs it at run time)
+from nvfp4_trt.timing.statistics import Summary  # noqa: TC001 (pydantic needs it at run time)
 
 Schema = Literal["nvfp4-trt/bench/1"]
 SCHEMA: Schema = "nvfp4-trt/bench/1"
