@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.format.reference import dequantize
-from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
-from nvfp4_trt.portable import find_sites, is_ours
+from nvfp4_trt.passes.graph import Builder
+from nvfp4_trt.passes.unquantize import unquantize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-_WEIGHTS = {"Dequantize", "DequantizeSingleLevel", "Fp8Dequantize"}
 _KEEPS_FP32 = {"Resize": (1, 2), "Upsample": (1,)}
 """Operators that want fp32 in these inputs, whatever they compute in."""
 
@@ -34,31 +33,25 @@ def to_floats(model: ir.Model, dtype: ir.DataType) -> None:
         dtype: BFLOAT16 or FLOAT16.
     """
     graph = model.graph
-    for site in find_sites(graph):
-        if site.activation is not None and site.quantize is not None and site.quantize.inputs[0] is not None:
-            replace_uses(graph, site.activation.outputs[0], site.quantize.inputs[0])
-    for node in [node for node in graph if is_ours(node, _WEIGHTS)]:
-        _store_weight(graph, node)
-    remove_unused(graph, [node for node in reversed(list(graph)) if is_ours(node)])
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
+    unquantize(model, partial(_stored_weight, graph))
     _narrow(graph, dtype)
     model.functions.clear()
 
 
-def _store_weight(graph: ir.Graph, node: ir.Node) -> None:
-    """Replace a weight's codes by the numbers that they mean; they are computed when the file is written."""
+def _stored_weight(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+    """Return the numbers that a weight's codes mean; they are computed when the file is written."""
     held = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
-    out = node.outputs[0]
-    if len(held) != len(node.inputs) or out.shape is None:
-        return
+    shape = node.outputs[0].shape
+    if len(held) != len(node.inputs) or shape is None:
+        return None
     name = f"{node.inputs[0] and node.inputs[0].name}/float"
+    if name in graph.initializers:
+        return graph.initializers[name]
     numbers = partial(_numbers, node.op_type, tuple(held), name)
-    tensor = ir.LazyTensor(numbers, ir.DataType.FLOAT, ir.Shape(out.shape.numpy()), name=name)
+    tensor = ir.LazyTensor(numbers, ir.DataType.FLOAT, ir.Shape(shape.numpy()), name=name)
     value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
-    replace_uses(graph, out, value)
+    return value
 
 
 def _numbers(operator: str, held: tuple[ir.TensorProtocol, ...], name: str) -> ir.TensorProtocol:

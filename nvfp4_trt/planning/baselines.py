@@ -9,13 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.graph import constant, replace_uses
+from nvfp4_trt.passes.unquantize import remove_ours, unquantize
 from nvfp4_trt.portable import DOMAIN, find_sites, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_QUANTIZE = {"Quantize", "QuantizeSingleLevel", "Fp8Quantize"}
-_DEQUANTIZE = {"Dequantize", "DequantizeSingleLevel", "Fp8Dequantize"}
 _SCALES = {"PerTokenScale": "Fp8TokenScale", "PerTensorScale": "Fp8TensorScale"}
 _E4M3 = ir.DataType.FLOAT8E4M3FN
 
@@ -26,16 +25,7 @@ def to_16_bits(model: ir.Model) -> None:
     Args:
         model: what `portable.load` returns. Run nothing on it: asked for, a weight is zeros.
     """
-    for node in [n for n in model.graph if is_ours(n, _DEQUANTIZE)]:
-        out, codes = node.outputs[0], node.inputs[0]
-        quantize = None if codes is None else codes.producer()
-        if quantize is not None and is_ours(quantize, _QUANTIZE):
-            source = quantize.inputs[0]
-        else:
-            source = _weight(model.graph, f"{node.name}/float", _shape(node), _dtype(node))
-        if source is not None:
-            replace_uses(model.graph, out, source)
-    _remove_ours(model)
+    unquantize(model, lambda node: _weight(model.graph, f"{node.name}/float", _shape(node), _dtype(node)))
 
 
 def to_fp8(model: ir.Model) -> None:
@@ -65,7 +55,7 @@ def to_fp8(model: ir.Model) -> None:
             made[name] = _fp8_activation(graph, name, x, scale or one, before=site.quantize or site.gemm)
         site.gemm.replace_input_with(0, made[name])
         _fp8_weight(graph, site.layer, site.weight)
-    _remove_ours(model)
+    remove_ours(model)
 
 
 def _fp8_activation(graph: ir.Graph, name: str, x: ir.Value, scale: ir.Value, *, before: ir.Node) -> ir.Value:
@@ -124,14 +114,3 @@ def _shape(node: ir.Node) -> tuple[int, ...]:
 def _dtype(node: ir.Node) -> ir.DataType:
     """Return the dtype that a node dequantizes to."""
     return ir.DataType(node.attributes.get_int("dtype", int(ir.DataType.FLOAT)))
-
-
-def _remove_ours(model: ir.Model) -> None:
-    """Remove the quantizing nodes that nothing reads any more, and their constants."""
-    for node in reversed(list(model.graph)):
-        read = any(out.uses() or out.is_graph_output() for out in node.outputs)
-        if is_ours(node) and not read:
-            model.graph.remove(node, safe=True)
-    for name, value in list(model.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del model.graph.initializers[name]

@@ -44,6 +44,15 @@ def test_it_computes_what_its_weights_mean(portable, tmp_path, name, recipe):
         assert np.linalg.norm(got - wanted) < 5e-3 * np.linalg.norm(wanted)
 
 
+@pytest.mark.parametrize("recipe", ["w4a4-dynamic-token", "w4a4-static", "w4a4-dynamic"])
+def test_quantized_activations_become_floats(portable, recipe):
+    model, _ = load(portable("heads", recipe).path)
+    to_floats(model, ir.DataType.BFLOAT16)
+    assert not any(node.domain == "nvfp4" for node in model.graph)
+    floats = {value.dtype for node in model.graph for value in node.outputs if value.dtype is not None}
+    assert not floats & {ir.DataType.FLOAT16, ir.DataType.UINT8}
+
+
 @pytest.fixture(scope="module")
 def engine(portable, tmp_path_factory):
     given = portable("heads")
