@@ -52,24 +52,37 @@ class Quantizer:
 
 
 def ours(name: str, change: Callable[[Recipe], Recipe] = lambda recipe: recipe) -> Quantizer:
-    """Return this project's quantizer with what `change` makes of the static recipe.
+    """Return this project's quantizer with what `change` makes of our recipes.
 
-    The weights are quantized once. Modes differ in the scales of activations, which are swapped.
+    Weights are made twice: for inputs as they are, and for static activations. Other modes of activations have the
+    latter, and quantizers of inputs of their own.
     """
 
     def models(module: nn.Module, calibration: Sequence[Batch], names: Sequence[str]) -> Iterator[Made]:
-        recipe = change(RECIPES["w4a4-static"]).model_copy(update={"only": tuple(names)})
-        made = nvfp4_trt.quantize(module, recipe, inputs=calibration).module
-        layers = [layer for layer in made.modules() if isinstance(layer, QuantLinear)]
+        alone = _ours(module, change(RECIPES["weight-only"]), calibration, names)
+        yield Made("weight-only", alone, bits_per_weight(_layers(alone)))
+        del alone
+        made = _ours(module, change(RECIPES["w4a4-static"]), calibration, names)
+        layers = _layers(made)
         static = [layer.input_quantizer for layer in layers]
         bits = bits_per_weight(layers)
         for mode, scaling in MODES.items():
+            if scaling is ActivationScaling.NONE:
+                continue
             for layer, calibrated in zip(layers, static, strict=True):
                 is_static = scaling is ActivationScaling.STATIC
                 layer.input_quantizer = calibrated if is_static else ActivationQuantizer(scaling)
             yield Made(mode, made, bits)
 
     return Quantizer(name, models)
+
+
+def _ours(module: nn.Module, recipe: Recipe, calibration: Sequence[Batch], names: Sequence[str]) -> nn.Module:
+    return nvfp4_trt.quantize(module, recipe.model_copy(update={"only": tuple(names)}), inputs=calibration).module
+
+
+def _layers(module: nn.Module) -> list[QuantLinear]:
+    return [layer for layer in module.modules() if isinstance(layer, QuantLinear)]
 
 
 def bits_per_weight(layers: Sequence[QuantLinear]) -> float:

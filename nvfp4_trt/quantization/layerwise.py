@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError
 from nvfp4_trt.loading.stored import releasing
-from nvfp4_trt.quantization.methods.moments import Moments
+from nvfp4_trt.quantization.methods.moments import HALVES, Agreement, Moments
 from nvfp4_trt.quantization.replay import Replay, Run, redirect
 from nvfp4_trt.quantization.select import entering, weight_nk
 
@@ -57,6 +57,7 @@ class Layerwise:
         self._calls: Counter[tuple[str, int]] = Counter()
         self._now = Run(0, quantized=False)
         self._see: Callable[[str, Tensor], None] = lambda _name, _x: None
+        self._agreement = Agreement()
 
     def __enter__(self) -> Self:
         self._undo = ExitStack()
@@ -133,15 +134,26 @@ class Layerwise:
 
     def _moments(self, name: str) -> Moments:
         weight = weight_nk(self._root.get_submodule(name))
-        moments = Moments(weight.shape[1], weight.device)
+        moments = Moments(weight.shape[1], weight.device, self._agreement)
         for number, batch in enumerate(self._batches):
             unquantized = self._inputs(Run(number, quantized=False, target=name))
             for seen, other in zip(
                 self._inputs(Run(number, quantized=True, target=name)), unquantized, strict=True
             ):
                 rows = _tokens(batch, seen)
-                moments.add(rows(self._quantizers[name](seen)), rows(other))
+                for half, (own, floats) in self._halves(number, rows(self._quantizers[name](seen)), rows(other)):
+                    moments.add(own, floats, half)
         return moments
+
+    def _halves(self, number: int, *rows: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """Yield a batch's rows with the half of the data that they belong to.
+
+        It is that of the first batches or of the last, as neighbours are alike. A single batch's rows are halved.
+        """
+        if len(self._batches) > 1:
+            yield number * HALVES // len(self._batches), rows
+        else:
+            yield from enumerate(zip(*(torch.tensor_split(x, HALVES) for x in rows), strict=True))
 
     def _inputs(self, now: Run) -> list[Tensor]:
         """Return what enters the run's target, each time that it runs."""

@@ -5,9 +5,9 @@ each is taken from the columns that follow, `w_k -= (w_j - q_j) / U_jj * U_jk` w
 16 columns are chosen when their turn comes, from what they have become, each column's error counting 1 / U_jj²:
 what is left of it after the columns behind have done what they can.
 
-Before that the weight goes half of the way to the one that reproduces the float layer's output by least squares
-from what will enter the quantized layer (as in GPTAQ, arXiv 2504.02692): inputs that are quantized, and come from
-quantized layers. All of the way is worse on other inputs than those it was found on.
+Before that the weight goes towards the one that reproduces the float layer's output by least squares from what
+will enter the quantized layer (as in GPTAQ, arXiv 2504.02692): inputs that are quantized, and come from quantized
+layers. It goes as far as what is found on one half of the inputs is right on the other (`Moments.pulled`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.quantization.methods.choice import ScaleChoice
     from nvfp4_trt.quantization.methods.moments import Moments
-
-_PULL = 0.5
-"""How far a weight goes to its least-squares solution."""
 
 _COLUMNS = 128
 """Columns whose errors reach those behind them in one matrix product."""
@@ -53,7 +50,7 @@ def gptq(
         pool: as from `packing.every_core`.
     """
     columns, upper = moments.factors
-    moved = torch.lerp(weight.double(), moments.least_squares(weight), _PULL).float().contiguous()
+    moved = moments.pulled(weight).contiguous()
     blocks = moved.view(-1, fmt.BLOCK)
     scale, inverse = choice.per_tensor(blocks, blocks.abs().amax(dim=1), rule)
 

@@ -13,8 +13,14 @@ from nvfp4_trt.format import BLOCK
 _DAMPING = 0.01
 """Added to the diagonal of H before it is factorized, in units of its mean."""
 
-_RIDGE = 1.0
+_RIDGE = 0.3
 """The same for the solution by least squares: it is found on few thousand tokens, and has to hold on others."""
+
+_AGREEING = 0.85
+"""Share of the larger pull that the smaller one has to be."""
+
+HALVES = 2
+"""Parts of the inputs that are kept apart: what one half teaches is tried on the other."""
 
 
 class Factors(NamedTuple):
@@ -26,36 +32,84 @@ class Factors(NamedTuple):
     """Upper triangular U with Uᵀ·U = H⁻¹, columns in that order, fp32 `[K, K]`."""
 
 
-class Moments:
-    """Sums over rows of inputs, fp64 `[K, K]`, on the inputs' device.
+class _Sums(NamedTuple):
+    """Over rows of inputs, fp64 `[K, K]`, on the inputs' device."""
 
-    `inputs` is H = Σ x·xᵀ of the rows that the quantized layer sees; `crossed` is Σ f·xᵀ, where f is what enters
-    the layer in the float model for the same token.
+    inputs: Tensor
+    """H = Σ x·xᵀ, x of what the quantized layer sees."""
+    crossed: Tensor
+    """C = Σ f·xᵀ, where f is what enters the layer in the float model for the same token."""
+
+
+class Agreement:
+    """Whether the halves of the data teach the same, by all layers so far.
+
+    One for the layers of a model: a layer says it with noise, and what is asked is a property of the data. Halves
+    of one kind find pulls that differ by few percent. Where they differ more than `_AGREEING` says, they are of
+    different kinds, and what is quantized later may be of a third.
     """
 
-    def __init__(self, k: int, device: torch.device) -> None:
-        self.inputs = torch.zeros((k, k), dtype=torch.float64, device=device)
-        self.crossed = torch.zeros_like(self.inputs)
+    def __init__(self) -> None:
+        self._smaller = self._larger = 0.0
 
-    def add(self, seen: Tensor, unquantized: Tensor) -> None:
-        """Count rows `[rows, K]` of the quantized model, and the float model's for the same tokens."""
+    def with_layer(self, one: float, other: float) -> bool:
+        """Take note of the pulls that a layer's halves find, and return what is to be thought of them."""
+        self._smaller += min(one, other)
+        self._larger += max(one, other)
+        return self._smaller >= _AGREEING * self._larger
+
+
+class Moments:
+    """Sums over rows of a layer's inputs, of two halves of the calibration data.
+
+    Args:
+        k: numbers in a row.
+        device: of the inputs.
+        agreement: of the model; by default this layer is all there is.
+    """
+
+    def __init__(self, k: int, device: torch.device, agreement: Agreement | None = None) -> None:
+        empty = torch.zeros((HALVES, 2, k, k), dtype=torch.float64, device=device)
+        self._halves = tuple(_Sums(*half) for half in empty)
+        self._agreement = agreement or Agreement()
+
+    def add(self, seen: Tensor, unquantized: Tensor, half: int) -> None:
+        """Count rows `[rows, K]` of the quantized model, and the float model's for the same tokens, in a half."""
         rows, others = seen.float(), unquantized.float()
-        self.inputs += rows.t() @ rows
-        self.crossed += others.t() @ rows
+        sums = self._halves[half]
+        sums.inputs.add_(rows.t() @ rows)
+        sums.crossed.add_(others.t() @ rows)
 
-    def least_squares(self, weight: Tensor) -> Tensor:
-        """Return the weight fp64 `[N, K]` that gives, from the inputs seen, nearest the float layer's outputs.
+    @cached_property
+    def inputs(self) -> Tensor:
+        """H of all rows, fp64 `[K, K]`; to be asked for when they have been added."""
+        first, second = self._halves
+        return first.inputs + second.inputs
 
-        It is `W · (Σ f·xᵀ + r) · (H + r)⁻¹`, r on the diagonal: the more ridge, the nearer to W itself.
+    def pulled(self, weight: Tensor) -> Tensor:
+        """Return the weight, fp32 `[N, K]`, nearer to what gives the float layer's outputs from the inputs seen.
+
+        All of the way is `W + D` with `D = W · (C - H) · (H + r)⁻¹`, least squares with r on the diagonal. How
+        much of it holds on other data than it was found on differs from layer to layer, and may be nothing. On the
+        sums H', C' of a half that took no part in D, `W + p·D` errs least, squared, where
+        `p = tr(W · (C' - H') · Dᵀ) / tr(D · H' · Dᵀ)`; the p of both halves together is taken, from 0 to 1. Where
+        the halves do not agree (`Agreement`), the weight stays.
         """
-        ridge = _RIDGE * self._mean
-        target = self._with_diagonal(self.crossed, ridge)
-        return torch.cholesky_solve((weight.double() @ target).t(), self._ridged).t()
+        start = weight.float()
+        first, second = self._halves
+        halves = [
+            _on_other_data(start, _least_squares_step(start, learnt), other)
+            for learnt, other in ((first, second), (second, first))
+        ]
+        if not self._agreement.with_layer(*(_pull(*each) for each in halves)):
+            return start
+        whole = _Sums(self.inputs, first.crossed + second.crossed)
+        return start + _least_squares_step(start, whole) * _pull(*map(sum, zip(*halves, strict=True)))
 
     @cached_property
     def factors(self) -> Factors:
         """The order of columns and the factor of H⁻¹, once for all layers that read the same tensor."""
-        hessian = self._with_diagonal(self.inputs, _DAMPING * self._mean)
+        hessian = _with_diagonal(self.inputs, _DAMPING)
         blocks = hessian.diagonal().view(-1, BLOCK).sum(dim=1)
         order = torch.argsort(blocks, descending=True, stable=True)
         columns = (order.unsqueeze(1) * BLOCK + torch.arange(BLOCK, device=order.device)).flatten()
@@ -64,19 +118,26 @@ class Moments:
         identity = torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
         return Factors(columns, torch.linalg.solve_triangular(last_first, identity, upper=True).float())
 
-    @cached_property
-    def _ridged(self) -> Tensor:
-        lower: Tensor = torch.linalg.cholesky(self._with_diagonal(self.inputs, _RIDGE * self._mean))
-        return lower
 
-    @cached_property
-    def _mean(self) -> Tensor:
-        """The mean of H's diagonal; 1 where no input was anything but 0."""
-        mean = self.inputs.diagonal().mean()
-        return torch.where(mean > 0, mean, 1.0)
+def _on_other_data(weight: Tensor, step: Tensor, sums: _Sums) -> tuple[float, float]:
+    """Return numerator and denominator of p in `Moments.pulled`."""
+    agreed = ((weight @ (sums.crossed - sums.inputs).float()) * step).sum()
+    return float(agreed), float(((step @ sums.inputs.float()) * step).sum())
 
-    @staticmethod
-    def _with_diagonal(matrix: Tensor, added: Tensor) -> Tensor:
-        made: Tensor = matrix.clone()
-        made.diagonal().add_(added)
-        return made
+
+def _pull(agreed: float, bent: float) -> float:
+    return min(max(agreed / bent, 0.0), 1.0) if bent > 0 else 0.0
+
+
+def _least_squares_step(weight: Tensor, sums: _Sums) -> Tensor:
+    """Return D of `Moments.pulled`, fp32 `[N, K]`: with its ridge the system is well conditioned in fp32."""
+    lower = torch.linalg.cholesky(_with_diagonal(sums.inputs, _RIDGE).float())
+    return torch.cholesky_solve((weight @ (sums.crossed - sums.inputs).float()).t(), lower).t()
+
+
+def _with_diagonal(matrix: Tensor, share: float) -> Tensor:
+    """Return a matrix with a share of its diagonal's mean added to that; of 1 where the matrix is 0."""
+    mean = matrix.diagonal().mean()
+    made: Tensor = matrix.clone()
+    made.diagonal().add_(torch.where(mean > 0, mean, 1.0) * share)
+    return made

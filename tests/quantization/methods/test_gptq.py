@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nvfp4_trt import format as fmt
 from nvfp4_trt.quantization.methods import FOUR_OVER_SIX, MAX, MSE
 from nvfp4_trt.quantization.methods import gptq as method
-from nvfp4_trt.quantization.methods.moments import Moments
+from nvfp4_trt.quantization.methods.moments import Agreement, Moments
 
 POOL = ThreadPoolExecutor(2)
 CHOICES = {"max": MAX, "mse": MSE, "four-over-six": FOUR_OVER_SIX}
@@ -22,7 +22,9 @@ def gptq(weight, moments, rule, choice):
 
 def moments_of(x, unquantized=None):
     made = Moments(x.shape[1], x.device)
-    made.add(x, x if unquantized is None else unquantized)
+    floats = x if unquantized is None else unquantized
+    for half, (own, other) in enumerate(zip(x.tensor_split(2), floats.tensor_split(2), strict=True)):
+        made.add(own, other, half)
     return made
 
 
@@ -49,9 +51,7 @@ def test_the_output_errs_less_than_by_rounding(seed, blocks, choice):
 def test_inputs_that_are_independent_leave_rounding_to_nearest():
     torch.manual_seed(0)
     weight = torch.randn(32, 64)
-    made = Moments(64, weight.device)
-    made.inputs += torch.eye(64)
-    made.crossed += torch.eye(64)
+    made = moments_of(torch.eye(64).repeat(2, 1))
     ours, usual = (fmt.dequantize(*p) for p in (gptq(weight, made, fmt.SPEC, MAX), fmt.pack_weight(weight)))
     assert torch.equal(ours, usual)
 
@@ -94,6 +94,39 @@ def test_noise_on_the_inputs_is_made_up_for():
 
     blind = error(gptq(weight, moments_of(noisy), fmt.SPEC, MSE))
     assert error(gptq(weight, moments_of(noisy, x), fmt.SPEC, MSE)) < 0.97 * blind
+
+
+def test_a_weight_is_pulled_as_far_as_the_other_half_agrees():
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(16, 64, generator=generator)
+
+    def pulled(*halves):
+        made = Moments(64, weight.device)
+        for half, (own, floats) in enumerate(halves):
+            made.add(own, floats, half)
+        return made.pulled(weight)
+
+    def half(change):
+        x = correlated(2000, 64, generator)
+        return x + 0.3 * torch.randn(2000, 64, generator=generator), x + x @ change
+
+    def error(x, floats, made, weight):
+        return float((x @ made.t() - floats @ weight.t()).double().square().sum())
+
+    one = 0.2 * torch.randn(64, 64, generator=generator)
+    agreed = pulled(half(one), half(one))
+    fresh, floats = half(one)
+    assert error(fresh, floats, agreed, weight) < 0.8 * error(fresh, floats, weight, weight)
+    assert torch.equal(pulled(half(one), half(-one)), weight)  # what one half teaches is wrong on the other
+    assert torch.equal(pulled(half(one)), weight)  # nothing to try it on
+
+
+def test_halves_that_differ_are_not_believed_whatever_one_layer_says():
+    agreement = Agreement()
+    assert agreement.with_layer(0.5, 0.49)
+    assert not agreement.with_layer(0.1, 0.6)
+    assert not agreement.with_layer(0.2, 0.2)  # the data is the same as before
+    assert [agreement.with_layer(1.0, 1.0) for _ in range(3)] == [False, False, True]
 
 
 def test_dead_inputs_and_zero_weights():
