@@ -59,7 +59,7 @@ def ours(name: str, change: Callable[[Recipe], Recipe] = lambda recipe: recipe) 
     """
 
     def models(module: nn.Module, calibration: Sequence[Batch], names: Sequence[str]) -> Iterator[Made]:
-        alone = _ours(module, change(RECIPES["weight-only"]), calibration, names)
+        alone = _ours(module, change(RECIPES["w4a16"]), calibration, names)
         yield Made("weight-only", alone, bits_per_weight(_layers(alone)))
         del alone
         made = _ours(module, change(RECIPES["w4a4-static"]), calibration, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -32,13 +33,32 @@ class Factors(NamedTuple):
     """Upper triangular U with Uᵀ·U = H⁻¹, columns in that order, fp32 `[K, K]`."""
 
 
-class _Sums(NamedTuple):
+@dataclass
+class _Sums:
     """Over rows of inputs, fp64 `[K, K]`, on the inputs' device."""
 
     inputs: Tensor
     """H = Σ x·xᵀ, x of what the quantized layer sees."""
     crossed: Tensor
     """C = Σ f·xᵀ, where f is what enters the layer in the float model for the same token."""
+
+    def step(self, weight: Tensor) -> Tensor:
+        """Return D of `Moments.pulled`, fp32 `[N, K]`: with its ridge the system is well conditioned in fp32."""
+        return torch.cholesky_solve((weight @ self._moved).t(), self._lower).t()
+
+    def tried(self, weight: Tensor, step: Tensor) -> tuple[float, float]:
+        """Return numerator and denominator of p in `Moments.pulled`, for a step that was found on other rows."""
+        agreed = ((weight @ self._moved) * step).sum()
+        return float(agreed), float(((step @ self.inputs.float()) * step).sum())
+
+    @cached_property
+    def _moved(self) -> Tensor:
+        return (self.crossed - self.inputs).float()
+
+    @cached_property
+    def _lower(self) -> Tensor:
+        lower: Tensor = torch.linalg.cholesky(_with_diagonal(self.inputs, _RIDGE).float())
+        return lower
 
 
 class Agreement:
@@ -80,11 +100,15 @@ class Moments:
         sums.inputs.add_(rows.t() @ rows)
         sums.crossed.add_(others.t() @ rows)
 
-    @cached_property
+    @property
     def inputs(self) -> Tensor:
-        """H of all rows, fp64 `[K, K]`; to be asked for when they have been added."""
-        first, second = self._halves
-        return first.inputs + second.inputs
+        """H of all rows, fp64 `[K, K]`; to be asked for when all have been added."""
+        return self._whole.inputs
+
+    @property
+    def crossed(self) -> Tensor:
+        """C of all rows, fp64 `[K, K]`; to be asked for when all have been added."""
+        return self._whole.crossed
 
     def pulled(self, weight: Tensor) -> Tensor:
         """Return the weight, fp32 `[N, K]`, nearer to what gives the float layer's outputs from the inputs seen.
@@ -97,14 +121,10 @@ class Moments:
         """
         start = weight.float()
         first, second = self._halves
-        halves = [
-            _on_other_data(start, _least_squares_step(start, learnt), other)
-            for learnt, other in ((first, second), (second, first))
-        ]
+        halves = [other.tried(start, one.step(start)) for one, other in ((first, second), (second, first))]
         if not self._agreement.with_layer(*(_pull(*each) for each in halves)):
             return start
-        whole = _Sums(self.inputs, first.crossed + second.crossed)
-        return start + _least_squares_step(start, whole) * _pull(*map(sum, zip(*halves, strict=True)))
+        return start + self._whole.step(start) * _pull(*map(sum, zip(*halves, strict=True)))
 
     @cached_property
     def factors(self) -> Factors:
@@ -118,21 +138,14 @@ class Moments:
         identity = torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
         return Factors(columns, torch.linalg.solve_triangular(last_first, identity, upper=True).float())
 
-
-def _on_other_data(weight: Tensor, step: Tensor, sums: _Sums) -> tuple[float, float]:
-    """Return numerator and denominator of p in `Moments.pulled`."""
-    agreed = ((weight @ (sums.crossed - sums.inputs).float()) * step).sum()
-    return float(agreed), float(((step @ sums.inputs.float()) * step).sum())
+    @cached_property
+    def _whole(self) -> _Sums:
+        first, second = self._halves
+        return _Sums(first.inputs + second.inputs, first.crossed + second.crossed)
 
 
 def _pull(agreed: float, bent: float) -> float:
     return min(max(agreed / bent, 0.0), 1.0) if bent > 0 else 0.0
-
-
-def _least_squares_step(weight: Tensor, sums: _Sums) -> Tensor:
-    """Return D of `Moments.pulled`, fp32 `[N, K]`: with its ridge the system is well conditioned in fp32."""
-    lower = torch.linalg.cholesky(_with_diagonal(sums.inputs, _RIDGE).float())
-    return torch.cholesky_solve((weight @ (sums.crossed - sums.inputs).float()).t(), lower).t()
 
 
 def _with_diagonal(matrix: Tensor, share: float) -> Tensor:
