@@ -21,7 +21,7 @@ import click
 import tasks
 import torch
 from our_quantizers import OURS
-from peer_quantizers import PEERS
+from peer_quantizers import ON_DEMAND, PEERS
 from quantizers import MODES, Quantizer
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tasks.task import Task
     from torch import Tensor
 
-ALL: dict[str, Quantizer] = {each.name: each for each in (*PEERS, *OURS)}
+ALL: dict[str, Quantizer] = {each.name: each for each in (*PEERS, *ON_DEMAND, *OURS)}
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,25 @@ def _texts(rows: Sequence[Row | None], figure: str, form: str) -> list[str]:
 
 @click.command(help=__doc__)
 @click.option("--task", "names", multiple=True, type=click.Choice(tasks.NAMES), help="only these models")
-@click.option("--method", "methods", multiple=True, type=click.Choice(list(ALL)), help="only these columns")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(list(ALL)),
+    help="only these columns; without it, all but auto-round",
+)
 @click.option("--threads", default=1, show_default=True, help="torch's threads")
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of the table")
 def main(names: tuple[str, ...], methods: tuple[str, ...], threads: int, as_json: bool) -> None:
     """Measure and print."""
     torch.set_num_threads(threads)
     _quiet()
-    chosen = [ALL[name] for name in methods or ALL]
+    chosen = [ALL[name] for name in methods] or [*PEERS, *OURS]
     began = time.perf_counter()
-    rows = [row for name in names or tasks.NAMES for row in measure(tasks.make(name), chosen)]
+    try:
+        rows = [row for name in names or tasks.NAMES for row in measure(tasks.make(name), chosen)]
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: benchmarks/README.md says how each peer is installed") from error
     small = small_weights()
     if as_json:
         click.echo(json.dumps({"rows": [asdict(row) for row in rows], "small_weights_db": small}, indent=1))

@@ -6,6 +6,7 @@ front of torch's; compressed-tensors' layers run themselves.
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING
 
@@ -115,9 +116,71 @@ def _compressed_tensors(module: nn.Module, calibration: Sequence[Batch], names: 
         yield Made(mode, made, BITS)
 
 
+def auto_round() -> Quantizer:
+    """Return auto-round's `NVFP4` scheme with its rounding in 200 steps a block, and it for weights alone.
+
+    It takes text models of transformers, in bfloat16, and leaves their output layers in 16 bits.
+    """
+    return Quantizer("auto-round", _auto_round)
+
+
+def _auto_round(module: nn.Module, calibration: Sequence[Batch], _names: Sequence[str]) -> Iterator[Made]:
+    from transformers import PreTrainedModel
+
+    if "input_ids" not in calibration[0] or not any(isinstance(m, PreTrainedModel) for m in module.modules()):
+        return
+    from auto_round import AutoRound
+
+    weights_only = {"bits": 4, "group_size": 16, "data_type": "nv_fp", "act_bits": 16}
+    for mode, scheme in (("weight-only", weights_only), ("static", "NVFP4")):
+        made = copy.deepcopy(module)
+        model = next(m for m in made.modules() if isinstance(m, PreTrainedModel))
+        data = _of_eight(calibration)
+        with torch.enable_grad():
+            AutoRound(
+                model,
+                tokenizer=_Tokenizer(),
+                scheme=scheme,
+                dataset=data,
+                nsamples=sum(len(batch["input_ids"]) for batch in data),
+                seqlen=1,
+                batch_size=_EIGHT,
+                device_map="cpu",
+                enable_torch_compile=False,
+            ).quantize()
+        yield Made(mode, made.float(), BITS)
+
+
+_EIGHT = 8
+"""Texts that auto-round takes at a time; it wants all batches alike."""
+
+
+class _Tokenizer:
+    """What auto-round asks of a tokenizer where texts are tokens already."""
+
+    pad_token_id = 0
+    eos_token_id = None
+    padding_side = "right"
+
+
+def _of_eight(batches: Sequence[Batch]) -> list[Batch]:
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    return [
+        {
+            name: torch.nn.functional.pad(value, (0, longest - value.shape[1]))[first : first + _EIGHT]
+            for name, value in batch.items()
+        }
+        for batch in batches
+        for first in range(0, len(batch["input_ids"]), _EIGHT)
+    ]
+
+
 PEERS = (
     torchao("torchao", two_level=True),
     modelopt(),
     compressed_tensors(),
     torchao("torchao single-level", two_level=False),
 )
+
+ON_DEMAND = (auto_round(),)
+"""What takes long, and a package that is not installed with the others."""
