@@ -70,20 +70,23 @@ def plan(
     Example: nvfp4-trt plan model.onnx --gpu rtx5090 --gpu b200 --dim batch=1:8:32
     """
     with working(f"planning {model}"):
-        from nvfp4_trt import api
+        from nvfp4_trt.checking import is_onnx
+        from nvfp4_trt.planning import plan_file
         from nvfp4_trt.printing.plan import plan_summary
 
-        found = api.plan(
-            model,
-            gpus=gpus,
-            dims=dims,
-            optimize=optimize,
-            calibrate=calibrate,
-            recipe=recipe,
-            dynamic=dynamic,
-            only=only,
-            exclude=exclude,
-            fp8=fp8,
-            **source_options(source),
-        )
+        options: dict[str, Any] = {"gpus": gpus, "dims": dims, "optimize": optimize, "calibrate": calibrate}
+        export: dict[str, Any] = {
+            "recipe": recipe,
+            "dynamic": dynamic,
+            "only": only,
+            "exclude": exclude,
+            "fp8": fp8,
+        }
+        told = source_options(source)
+        if is_onnx(model) and not any((*export.values(), *told.values())):
+            found = plan_file(model, **options)  # without torch, which takes longer than the plan
+        else:
+            from nvfp4_trt import api
+
+            found = api.plan(model, **options, **export, **told)
     print_result(found.model_dump(mode="json"), as_json=as_json, people=lambda: plan_summary(found))

@@ -1,5 +1,8 @@
 """Plans of small models: what they say, what they refuse, and that they read no weights."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -189,3 +192,11 @@ def test_a_graph_without_shapes_or_with_empty_ones_is_planned(portable, tmp_path
 
     zero = nvfp4_trt.plan(edited(portable, tmp_path / "zero.onnx", empty), gpus=["rtx5090"])
     assert np.isfinite(zero.gpus[0].engine("nvfp4").microseconds_modelled)
+
+
+def test_a_file_is_planned_without_torch(portable):
+    code = (
+        "import sys; from pathlib import Path; from nvfp4_trt.planning import plan_file; "
+        f"plan_file(Path({str(portable)!r}), gpus=['b200']); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
