@@ -1,0 +1,1 @@
+"""Checkpoints that other packages quantized, taken to engines bit for bit."""
