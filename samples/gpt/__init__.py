@@ -1,0 +1,1 @@
+"""A GPT-2 decoder, token by token against its float self."""
