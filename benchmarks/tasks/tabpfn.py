@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own habit)
 
-from tasks.archives import TABPFN, fetch
+from samples.archives import TABPFN, fetch
 from tasks.task import Batch, Task
 
 if TYPE_CHECKING:
