@@ -46,7 +46,7 @@ browser:
 		apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null
 
 test: $(STAMP) browser
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The C++ plugin, for full TensorRT: its headers are in no package, so say where they are.
 plugin: $(STAMP)
