@@ -235,7 +235,7 @@ def test_every_architecture_and_every_dtype(tmp_path):
     assert {each.kernel for each in pack.manifest.kernels} == set(kernel_names(SOURCES))
     assert {each.sm for each in pack.manifest.kernels} == set(SMS)
     assert {each.dtype for each in again.manifest.kernels} == set(DTYPES)
-    for built, each in ((built, each) for built in (pack, again) for each in built.manifest.kernels):
+    for built, each in [(made, each) for made in (pack, again) for each in made.manifest.kernels]:
         assert each.file.endswith(f".{target_name(each.sm)}.cubin")
         found = inspect_cubin(built.root / each.file)
         opcodes = {name.split(".")[0] for entry in found.values() for name in entry.opcodes}
