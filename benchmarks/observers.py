@@ -1,7 +1,7 @@
 """What each observer of static scales costs in signal: the sentence encoder, held-out sentences.
 
-    python benchmarks/observers.py
-    python benchmarks/observers.py --sentences 1    # calibrated on too little
+    python -m benchmarks.observers
+    python -m benchmarks.observers --sentences 1    # calibrated on too little
 
 Scales are calibrated on the sample's CALIBRATION sentences and measured on its TEST sentences: SQNR of the last
 hidden state against the float model, padding left out. Two columns: activations alone quantized, and weights too.
