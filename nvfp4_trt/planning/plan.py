@@ -68,9 +68,9 @@ def plan_file(
     ranges = parse_ranges(dims)
     read_outline(source)  # says what is wrong with a file in words
     model, metadata = load(source)
-    ranges = complete_ranges(model.graph.inputs, ranges, metadata.example_shapes)
-    inputs = load(source)[0].graph.inputs
-    odd = _odd_rows(model, ranges)
+    inputs = model.graph.inputs
+    ranges = complete_ranges(inputs, ranges, metadata.example_shapes)
+    odd = _odd_rows(source, ranges)
 
     def profile(variant: Variant) -> dict[str, InputProfile]:
         return make_profile(inputs, variant.ranges(ranges), metadata.example_shapes)
@@ -113,11 +113,12 @@ def plan_file(
     )
 
 
-def _odd_rows(model: ir.Model, ranges: Mapping[str, Range]) -> bool:
-    """Tell whether a known number of rows is no multiple of 128, as the builder does; changes the model."""
+def _odd_rows(source: Path, ranges: Mapping[str, Range]) -> bool:
+    """Tell whether a known number of rows is no multiple of 128, as the builder does."""
     extents = Variant().extents(ranges)
     if len(extents) < len(ranges):
         return False
+    model, _ = load(source)
     fix_dims(model, extents)
     return missing_rows(max(quantized_rows(model.graph), default=0)) > 0
 

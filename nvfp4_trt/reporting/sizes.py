@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvfp4_trt.checking import operands
 from nvfp4_trt.portable import FP8_SUFFIX, PACKED_SUFFIX
 from nvfp4_trt.reporting.data import Layer, Share
 
@@ -56,8 +57,7 @@ def _tensors(model: ir.Model) -> Iterator[Tensor]:
 
 def dtype_name(dtype: ir.DataType | None) -> str:
     """Return a dtype's name as NumPy and torch have it, such as `float32`; ONNX says `FLOAT`."""
-    names = {"FLOAT": "float32", "DOUBLE": "float64"}
-    return "unknown" if dtype is None else names.get(dtype.name, dtype.name.lower())
+    return "unknown" if dtype is None else operands.dtype_name(dtype.value)
 
 
 def shares(tensors: Iterable[Tensor]) -> tuple[Share, ...]:
