@@ -1,6 +1,6 @@
 """The portable ONNX file: its operators and their bodies, its metadata, reading and writing; without torch."""
 
-from nvfp4_trt.portable.files import load, looks_like_onnx, save
+from nvfp4_trt.portable.files import load, looks_like_onnx, read_any, save
 from nvfp4_trt.portable.functions import (
     BLOCK,
     DOMAIN,
@@ -45,6 +45,7 @@ __all__ = [
     "looks_like_onnx",
     "package_versions",
     "portable_functions",
+    "read_any",
     "read_metadata",
     "save",
     "stored_weights",

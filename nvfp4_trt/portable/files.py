@@ -47,6 +47,20 @@ def save(model: ir.Model, path: Path, *, limit: int = LIMIT) -> None:
             outline.unlink()
 
 
+def read_any(path: Path) -> ir.Model:
+    """Read an ONNX file, ours or not.
+
+    Raises:
+        NotAModelError: it cannot be read as ONNX.
+    """
+    try:
+        return ir.load(path)
+    except Exception as error:
+        raise NotAModelError(
+            f"{path} is not an ONNX file: {error}".split("\n")[0], "give an .onnx file"
+        ) from error
+
+
 def load(path: Path) -> tuple[ir.Model, Metadata]:
     """Read a portable file.
 
@@ -57,12 +71,7 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
     """
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist", "make it with `nvfp4-trt export`")
-    try:
-        model = ir.load(path)
-    except Exception as error:
-        raise NotAModelError(
-            f"{path} is not an ONNX file: {error}".split("\n")[0], "give an .onnx file"
-        ) from error
+    model = read_any(path)
     if not model.graph.inputs and not len(model.graph):
         raise NotAModelError(f"{path} is not an ONNX file", "give an .onnx file")
     ours = any(node.domain == DOMAIN for node in model.graph)

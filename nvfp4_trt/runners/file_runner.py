@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from nvfp4_trt.errors import NotAModelError
+from nvfp4_trt.portable import read_any
 from nvfp4_trt.runners.evaluator_runner import EvaluatorRunner
 from nvfp4_trt.runners.onnx_runner import onnx_runner
 
@@ -29,12 +29,7 @@ def file_runner(path: Path) -> BaseRunner:
         NotAModelError: it is not ONNX.
         OnnxRunError: ONNX Runtime refused it.
     """
-    try:
-        model = ir.load(path)
-    except Exception as error:
-        raise NotAModelError(
-            f"{path} is not an ONNX file: {error}".split("\n")[0], "give an .onnx file"
-        ) from error
+    model = read_any(path)
     if any(value.dtype == ir.DataType.FLOAT4E2M1 for value in model.graph.initializers.values()):
         return EvaluatorRunner(path)
     return onnx_runner(path, model)
