@@ -264,6 +264,19 @@ def load_recipe(source: str | Path | Recipe) -> Recipe:
     return _from_mapping(_read_yaml(path), path)
 
 
+def refuse_transforms(recipe: Recipe, what: str) -> None:
+    """Raise for a recipe with transforms where there is no way to apply them.
+
+    Raises:
+        RecipeInvalidError: always for such a recipe; names its first transform.
+    """
+    if recipe.transforms:
+        raise RecipeInvalidError(
+            f"the recipe {recipe.name} has {recipe.transforms[0]}, and {what}",
+            "take it out of the recipe, or give the recipe and --inputs to `export` or `quantize`",
+        )
+
+
 def as_mapping(recipe: Recipe) -> dict[str, Any]:
     """Return what a YAML file of the recipe holds: `base`, and what differs from it; the name is the file's."""
     same = (name for name, base in RECIPES.items() if base.activations == recipe.activations)

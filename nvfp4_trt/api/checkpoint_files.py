@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from nvfp4_trt.api.quantizing import weight_method
 from nvfp4_trt.checkpoints import Converted, Format, Saved, convert_checkpoint, save_checkpoint
 from nvfp4_trt.quantization.packed_files import PackedFile, pack_file
-from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import RuleName
+from nvfp4_trt.recipe import RuleName, refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

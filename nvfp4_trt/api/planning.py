@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nvfp4_trt.api.sources import model_path
 from nvfp4_trt.checking import is_onnx
 from nvfp4_trt.errors import WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact
-from nvfp4_trt.planning import plan_file
+from nvfp4_trt.planning import plan_file, plan_onnx
 from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ def plan(
     """Predict kernels, bytes, memory and a modelled time of a model's engines; nothing is built.
 
     Args:
-        model: a portable ONNX file, whose weights are not read; or what `export` takes, which is exported to a
-            temporary file first.
+        model: a portable ONNX file; a float one, which is planned as `recipe` would quantize it (the weights of
+            neither are read); or what `export` takes, which is exported to a temporary file first.
         gpus: of `costing.GPUS`; by default six of them.
         dims: ranges of dynamic dimensions, `NAME=MIN:OPT:MAX`: times are of OPT, memory is of MAX.
         optimize: which ways to lower the builder would try.
         calibrate: a file of measured times of one of these GPUs, to scale the modelled ones by.
-        recipe: see `export` for this and what follows; none of it is for an ONNX file.
+        recipe: see `export` for this and what follows. Of it, a float ONNX file takes this and the patterns, and a
+            portable one nothing.
         inputs: example batches.
         input_specs: random inputs instead.
         seed: of random inputs.
@@ -67,34 +68,32 @@ def plan(
 
     Raises:
         WrongKindError: an ONNX file with options that are of an export.
-        Nvfp4Error: any of `export` and of `planning.plan_file`.
+        Nvfp4Error: any of `export` and of `planning.plan_onnx`.
     """
     measured = None if calibrate is None else Path(calibrate)
-    options = {
-        "recipe": recipe,
+    quantizing: dict[str, Any] = {"recipe": recipe, "only": only, "exclude": exclude, "fp8": fp8}
+    tracing: dict[str, Any] = {
         "inputs": inputs,
         "input_specs": input_specs,
         "dynamic": dynamic,
-        "only": only,
-        "exclude": exclude,
-        "fp8": fp8,
         "factory": factory,
         "dtype": dtype,
     }
+    planning: dict[str, Any] = {"gpus": gpus, "dims": dims, "optimize": optimize, "calibrate": measured}
     if isinstance(model, OnnxArtifact) or (isinstance(model, (str, Path)) and is_onnx(Path(model))):
-        given = [name.replace("_", "-") for name, value in options.items() if value is not None and value != ()]
+        given = [name.replace("_", "-") for name, value in tracing.items() if value is not None and value != ()]
         if given:
             raise WrongKindError(
                 f"{model_path(model)} is exported already, and --{given[0]} is of an export",
                 "leave it out, or give the model that the file was exported from",
             )
-        return plan_file(model_path(model), gpus=gpus, dims=dims, optimize=optimize, calibrate=measured)
+        return plan_onnx(model_path(model), **quantizing, **planning)
     from nvfp4_trt.api.exporting import export
 
     name = str(model) if isinstance(model, (str, Path)) else type(getattr(model, "module", model)).__name__
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with stage(f"exporting {name}"):
-            export(model, path, seed=seed, trust_pickle=trust_pickle, **options)  # type: ignore[arg-type]
+            export(model, path, seed=seed, trust_pickle=trust_pickle, **quantizing, **tracing)
         with stage("planning"):
-            return plan_file(path, gpus=gpus, dims=dims, optimize=optimize, calibrate=measured, name=name)
+            return plan_file(path, name=name, **planning)

@@ -10,8 +10,7 @@ from torch import nn
 
 from nvfp4_trt.api.sources import cast, example_inputs, modes_kept
 from nvfp4_trt.loading import load_model
-from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, load_recipe
+from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, load_recipe, refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

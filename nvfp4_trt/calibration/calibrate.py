@@ -18,8 +18,7 @@ from nvfp4_trt.errors import RecipeInvalidError
 from nvfp4_trt.loading.stored import releasing
 from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.quantization.select import select
-from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import MOST_RATIO, ActivationScaling
+from nvfp4_trt.recipe import MOST_RATIO, ActivationScaling, refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

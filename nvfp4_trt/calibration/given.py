@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.calibration.calibrate import input_amaxes
 from nvfp4_trt.calibration.result import Calibration
-from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, load_recipe
+from nvfp4_trt.recipe import DEFAULT_RECIPE, Recipe, load_recipe, refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -40,11 +40,20 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Times measured on the GPU, as JSON: modelled times are scaled by them.",
 )
-@click.option("--recipe", shell_complete=complete_recipe, help="Of a model that is no ONNX file: see `export`.")
-@click.option("--dynamic", multiple=True, metavar="[NAME:]DIM,DIM", help="Likewise: the dynamic leading axes.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="Likewise: quantize only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Likewise: leave the layers that match.")
-@click.option("--fp8", multiple=True, metavar="PATTERN", help="Likewise: make the layers that match FP8.")
+@click.option(
+    "--recipe",
+    shell_complete=complete_recipe,
+    help="How layers would be quantized: see `export`. Not of a portable file.",
+)
+@click.option(
+    "--dynamic",
+    multiple=True,
+    metavar="[NAME:]DIM,DIM",
+    help="Of a model that is no ONNX file: the dynamic leading axes.",
+)
+@click.option("--only", multiple=True, metavar="PATTERN", help="As --recipe: quantize only the layers that match.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="As --recipe: leave the layers that match.")
+@click.option("--fp8", multiple=True, metavar="PATTERN", help="As --recipe: make the layers that match FP8.")
 @model_options
 @output_options
 def plan(
@@ -64,29 +73,23 @@ def plan(
 ) -> None:
     """Predict what an engine of MODEL will be, against FP8 and bf16: kernels, bytes, memory, a modelled time.
 
-    MODEL is a portable ONNX file, whose weights are not read, or what `export` takes. Nothing is built, and no
-    time is measured.
+    MODEL is a portable ONNX file, a float one, which is planned as --recipe would quantize it, or what `export`
+    takes. No weights of an ONNX file are read. Nothing is built, and no time is measured.
 
     Example: nvfp4-trt plan model.onnx --gpu rtx5090 --gpu b200 --dim batch=1:8:32
     """
     with working(f"planning {model}"):
         from nvfp4_trt.checking import is_onnx
-        from nvfp4_trt.planning import plan_file
+        from nvfp4_trt.planning import plan_onnx
         from nvfp4_trt.printing.plan import plan_summary
 
         options: dict[str, Any] = {"gpus": gpus, "dims": dims, "optimize": optimize, "calibrate": calibrate}
-        export: dict[str, Any] = {
-            "recipe": recipe,
-            "dynamic": dynamic,
-            "only": only,
-            "exclude": exclude,
-            "fp8": fp8,
-        }
-        told = source_options(source)
-        if is_onnx(model) and not any((*export.values(), *told.values())):
-            found = plan_file(model, **options)  # without torch, which takes longer than the plan
+        options |= {"recipe": recipe, "only": only, "exclude": exclude, "fp8": fp8}
+        told = source_options(source) | {"dynamic": dynamic}
+        if is_onnx(model) and not any(told.values()):
+            found = plan_onnx(model, **options)  # without torch, which takes longer than the plan
         else:
             from nvfp4_trt import api
 
-            found = api.plan(model, **options, **export, **told)
+            found = api.plan(model, **options, **told)
     print_result(found.model_dump(mode="json"), as_json=as_json, people=lambda: plan_summary(found))

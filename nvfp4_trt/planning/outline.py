@@ -127,7 +127,7 @@ class Outline:
         return role
 
     def _time_of(self, node: ir.Node) -> Time:
-        times = [self.time(value) for value in node.inputs if value is not None]
+        times = [self.time(value) for value in reads(node)]
         latest = max(times, default=Time.BUILD)
         role = role_of(node.domain, node.op_type)
         if role is Role.EXTENT:
@@ -138,10 +138,22 @@ class Outline:
         return Time.EXTENTS if latest is Time.BUILD and large else latest
 
 
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the tensors that a node reads, those that its branches or its body take from outside too."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}:
+            held = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else attribute.value
+            inner = [each for graph in held for each in graph.all_nodes()]
+            made = {value for each in inner for value in each.outputs}
+            read = (value for each in inner for value in each.inputs if value is not None)
+            yield from (value for value in dict.fromkeys(read) if value not in made)
+
+
 def _alive(graph: ir.Graph) -> tuple[ir.Node, ...]:
     """Return the nodes that an output of the graph depends on, in its order."""
     wanted = {value.producer() for value in graph.outputs}
     for node in reversed(list(graph)):
         if node in wanted:
-            wanted.update(value.producer() for value in node.inputs if value is not None)
+            wanted.update(value.producer() for value in reads(node))
     return tuple(node for node in graph if node in wanted)

@@ -22,8 +22,7 @@ from nvfp4_trt.qat.layers import Prepared, prepare_attention, prepare_embedding,
 from nvfp4_trt.quantization import ActivationQuantizer, QuantizedModel, attention, quantize_module
 from nvfp4_trt.quantization.convert import embedding_row, identity, input_scale, plan, reads_rows
 from nvfp4_trt.quantization.select import weight_nk
-from nvfp4_trt.quantization.transforms import refuse_transforms
-from nvfp4_trt.recipe import WeightMethod
+from nvfp4_trt.recipe import WeightMethod, refuse_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from torch import nn
 
 import nvfp4_trt
@@ -16,7 +16,6 @@ from nvfp4_trt.benching import Bench, BenchRow
 from nvfp4_trt.errors import (
     BenchInvalidError,
     FileMissingError,
-    NotOurOnnxError,
     OnnxInvalidError,
     ProfileError,
     UnknownGpuError,
@@ -154,14 +153,6 @@ def test_a_cyclic_graph_is_one_error(portable, tmp_path):
 
     with pytest.raises(OnnxInvalidError, match="cyclic"):
         nvfp4_trt.plan(edited(portable, tmp_path / "cycle.onnx", cycle))
-
-
-def test_a_float_file_is_one_error(tmp_path):
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
-    onnx.save(helper.make_model(graph), tmp_path / "float.onnx")
-    with pytest.raises(NotOurOnnxError):
-        nvfp4_trt.plan(tmp_path / "float.onnx")
 
 
 def test_an_operator_that_nothing_is_known_of_is_a_row_and_a_note(portable, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.errors import InputsMissingError, RecipeInvalidError
+from nvfp4_trt.errors import InputsMissingError
 from nvfp4_trt.quantization.transforms import low_rank, smoothing
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.recipe import Recipe
 
-__all__ = ["BUFFERS", "refuse_transforms", "transform"]
+__all__ = ["BUFFERS", "transform"]
 
 BUFFERS = (*smoothing.BUFFERS, *low_rank.BUFFERS)
 
@@ -57,16 +57,3 @@ def transform(
     if recipe.weights.low_rank:
         left |= low_rank.split_off(root, names, recipe.weights.low_rank, recipe.activations.scaling, held)
     return left
-
-
-def refuse_transforms(recipe: Recipe, what: str) -> None:
-    """Raise for a recipe with transforms where there is no way to apply them.
-
-    Raises:
-        RecipeInvalidError: always for such a recipe; names its first transform.
-    """
-    if recipe.transforms:
-        raise RecipeInvalidError(
-            f"the recipe {recipe.name} has {recipe.transforms[0]}, and {what}",
-            "take it out of the recipe, or give the recipe and --inputs to `export` or `quantize`",
-        )

@@ -8,8 +8,8 @@ from torch import nn
 
 import nvfp4_trt
 from nvfp4_trt.errors import InputsMissingError, NonfiniteCalibrationError, RecipeInvalidError
-from nvfp4_trt.quantization.transforms import BUFFERS, refuse_transforms, transform
-from nvfp4_trt.recipe import RECIPES, Recipe, Smooth, Weights
+from nvfp4_trt.quantization.transforms import BUFFERS, transform
+from nvfp4_trt.recipe import RECIPES, Recipe, Smooth, Weights, refuse_transforms
 
 NAMES = ("q", "k", "up", "down")
 
