@@ -1,5 +1,7 @@
 """One small model for each form of graph that a lowering pass looks for."""
 
+import copy
+
 import torch
 from models import make
 from torch import Tensor, nn
@@ -28,6 +30,26 @@ class Heads(nn.Module):
         return hidden, torch.tanh(self.pooler(hidden[:, 0]))
 
 
+class Shared(nn.Module):
+    """Weights of several layers that are one or equal: a layer that runs twice, under one name and under two;
+    two layers with one weight, on one input and one behind the other; a layer and its copy, likewise."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.twice, self.alias = nn.Linear(width, width), nn.Linear(width, width)
+        self.another_name = self.alias
+        self.tied, self.tied_beside, self.tied_behind = (nn.Linear(width, width) for _ in range(3))
+        self.tied_beside.weight = self.tied_behind.weight = self.tied.weight
+        self.first = nn.Linear(width, width, bias=False)
+        self.copy_beside, self.copy_behind = copy.deepcopy(self.first), copy.deepcopy(self.first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.twice(F.relu(self.twice(x))))
+        x = F.relu(self.another_name(F.relu(self.alias(x))))
+        x = self.tied_behind(F.relu(self.tied(x)) - F.relu(self.tied_beside(x)))
+        return self.copy_behind(F.relu(self.first(x)) + F.silu(self.copy_beside(x)))
+
+
 def _rows() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 40))
 
@@ -37,6 +59,7 @@ PARTS = {
     "bare": (lambda: nn.Linear(64, 48, bias=False), (2, 5, 64), ("batch,sequence",)),  # its GEMM is an output
     "rank4": (lambda: nn.Linear(64, 48), (2, 3, 4, 64), ("batch",)),
     "heads": (Heads, (2, 6, 64), ("batch,sequence",)),
+    "shared": (Shared, (2, 6, 32), ("batch,sequence",)),
 }
 
 
@@ -47,5 +70,5 @@ def example(name: str) -> tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]:
     make_module, shape, dynamic = PARTS[name]
     torch.manual_seed(0)
     module = make_module().eval()
-    parameter = "x" if name == "heads" else "input"
+    parameter = "x" if name in {"heads", "shared"} else "input"
     return module, {parameter: torch.randn(shape) * 3}, dynamic

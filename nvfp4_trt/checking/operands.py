@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from nvfp4_trt.checking.facts import Codes, Operand
 from nvfp4_trt.checking.outline import TRT_DOMAIN, subgraphs_of
-from nvfp4_trt.portable import BLOCK, DOMAIN
+from nvfp4_trt.portable import BLOCK, DOMAIN, LAYER
 
 if TYPE_CHECKING:
     from nvfp4_trt.checking.facts import Extent
@@ -179,7 +179,7 @@ def _dequantized(scope: Scope, node: onnx.NodeProto, axis: int | None) -> Walked
         return None
     codes = node.input[0]
     constant = scope.is_constant(codes)
-    layer: str = next((p.value for p in node.metadata_props if p.key == "nvfp4.layer"), "")
+    layer: str = next((p.value for p in node.metadata_props if p.key == LAYER), "")
     if node.domain == DOMAIN and node.op_type == _FP8_DEQUANTIZER:
         return Walked(Operand(constant, _FP8_CODES), codes, layer)
     if node.domain == DOMAIN:

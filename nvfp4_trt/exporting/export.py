@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from torch import nn
+
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.loading import Batch
     from nvfp4_trt.quantization import QuantizedModel
@@ -68,7 +70,13 @@ def export_module(
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
     )
-    finish(traced.model, metadata, traced.output_names)
+    finish(traced.model, metadata, traced.output_names, _first_names(quantized.module))
     refer_to_files(traced.model)
     save(traced.model, path)
     return OnnxArtifact(path, metadata)
+
+
+def _first_names(root: nn.Module) -> dict[str, str]:
+    """Return, for each name of a module below `root`, the first that it has."""
+    first = {module: name for name, module in root.named_modules()}
+    return {name: first[module] for name, module in root.named_modules(remove_duplicate=False)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -10,20 +9,26 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from nvfp4_trt.errors import ExportFailedError
+from nvfp4_trt.exporting.scopes import module_path
 from nvfp4_trt.portable.functions import DOMAIN, VERSION, portable_functions
-from nvfp4_trt.portable.sites import find_sites
+from nvfp4_trt.portable.sites import LAYER, find_sites, is_weight, layer_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from nvfp4_trt.portable.metadata import Metadata
 
 IR_VERSION = 11
-_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str]) -> None:
+def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str], modules: Mapping[str, str]) -> None:
     """Turn the exporter's model into a portable one, in place.
+
+    Args:
+        model: what `trace` returned.
+        metadata: of the file.
+        output_names: of the graph's outputs.
+        modules: each name by which a module can be reached → the first of them, which the table of layers has.
 
     Raises:
         ExportFailedError: the graph has other outputs than the module had.
@@ -31,6 +36,8 @@ def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str]) -> 
     graph = model.graph
     _share_quantizers(graph)
     RemoveUnusedNodesPass()(model)
+    _name_initializers(graph, modules)
+    _name_weights(graph, {layer.name for layer in metadata.layers}, modules)
     _name_nodes(graph)
     _name_outputs(graph, output_names)
     _strip(model)
@@ -49,7 +56,7 @@ def _share_quantizers(graph: ir.Graph) -> None:
     """Give layers on one input one quantizer, also where their equal static scales are two tensors."""
     known: dict[tuple[object, ...], ir.Node] = {}
     for node in list(graph):
-        if node.domain != DOMAIN:
+        if node.domain != DOMAIN or is_weight(node):
             continue
         attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values()))
         key = (node.op_type, attributes, *(_identity(value) for value in node.inputs))
@@ -66,25 +73,36 @@ def _identity(value: ir.Value | None) -> object:
     return value
 
 
+def _name_initializers(graph: ir.Graph, modules: Mapping[str, str]) -> None:
+    """Name initializers after the module that owns them: torch takes the last of a module's names."""
+    for value in list(graph.initializers.values()):
+        module, _, leaf = (value.name or "").rpartition(".")
+        name = f"{modules.get(module, module)}.{leaf}".removeprefix(".")
+        if name not in graph.initializers:
+            value.name = name
+
+
+def _name_weights(graph: ir.Graph, layers: Collection[str], modules: Mapping[str, str]) -> None:
+    """Note the layer on each node that dequantizes a weight which is stored under another layer's name."""
+    for node in graph:
+        if is_weight(node):
+            path = module_path(node)
+            layer = modules.get(path, path)
+            if layer in layers and layer != layer_name(node):
+                node.metadata_props[LAYER] = layer
+
+
 def _name_nodes(graph: ir.Graph) -> None:
     """Name nodes `module.path/Operator` and their results alike; a GEMM is `<its layer>/MatMul`."""
     taken: Counter[str] = Counter()
     gemms = {site.gemm: site.layer for site in find_sites(graph)}
     for node in graph:
-        path = gemms.get(node) or _module_path(node)
+        path = gemms.get(node) or module_path(node)
         base = f"{path}/{node.op_type}" if path else node.op_type
         taken[base] += 1
         node.name = base if taken[base] == 1 else f"{base}_{taken[base]}"
         for index, value in enumerate(node.outputs):
             value.name = node.name if index == 0 else f"{node.name}.{index}"
-
-
-def _module_path(node: ir.Node) -> str:
-    text = node.metadata_props.get(_SCOPES)
-    if not text:
-        return ""
-    scopes = [scope for scope in ast.literal_eval(text)[:-1] if scope and not scope.startswith("_")]
-    return str(scopes[-1]) if scopes else ""
 
 
 def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
@@ -101,7 +119,9 @@ def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
 def _strip(model: ir.Model) -> None:
     """Drop stack traces and file paths: they differ from machine to machine."""
     for node in model.graph.all_nodes():
+        kept = {key: text for key, text in node.metadata_props.items() if key == LAYER}
         node.metadata_props.clear()
+        node.metadata_props.update(kept)
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()

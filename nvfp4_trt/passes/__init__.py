@@ -27,10 +27,11 @@ from nvfp4_trt.passes.plugin_activations import PluginActivations
 from nvfp4_trt.passes.plugin_bodies import PluginBodies, strip_plugin_functions
 from nvfp4_trt.passes.plugin_linears import PluginLinears
 from nvfp4_trt.passes.plugin_merge import PluginMerge
-from nvfp4_trt.passes.plugin_nodes import GEMM, PLUGIN_DOMAIN, is_plugin, layers_of
+from nvfp4_trt.passes.plugin_nodes import GEMM, PLUGIN_DOMAIN, is_plugin, layers_at, layers_of
 from nvfp4_trt.passes.plugin_norms import PluginNorms
 from nvfp4_trt.passes.single_level import SingleLevel
 from nvfp4_trt.passes.tensorrt_quantizers import TensorRTQuantizers
+from nvfp4_trt.passes.tied_linears import TiedLinears
 from nvfp4_trt.portable import find_sites
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ PIPELINE: tuple[type[LoweringPass], ...] = (
     PickBeforeNorm,
     SingleLevel,
     GemmToMatMul,
+    TiedLinears,
     MergeLinears,
     FlattenRows,
     OuterScale,
@@ -58,6 +60,7 @@ PLUGIN_PASSES: tuple[type[LoweringPass], ...] = (
     KnownK,
     PickBeforeNorm,
     GemmToMatMul,
+    TiedLinears,
     PluginLinears,
     PluginNorms,
     PluginActivations,
@@ -136,7 +139,7 @@ def lower(
     for kind in pipeline:
         if kind is OuterScale:  # the last moment at which sites and their scales are what they were
             sites = find_sites(model.graph)
-            gemms = {site.gemm.name or "": layers_of(site.weight) or (site.layer,) for site in sites}
+            gemms = {site.gemm.name or "": layers_at(site) for site in sites}
             nodes = {site.gemm.name or "": site.scale.name or "" for site in sites if site.scale is not None}
             scales = {layer: node for gemm, node in nodes.items() for layer in gemms[gemm]}
         changes[kind.name] = kind().run(model)

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
 from nvfp4_trt.passes.graph import Builder, array_of, constant, remove_unused, replace_uses
-from nvfp4_trt.passes.plugin_nodes import forget, joined, set_layers
-from nvfp4_trt.portable import find_sites, is_ours
+from nvfp4_trt.passes.plugin_nodes import forget, joined, layers_at, set_layers
+from nvfp4_trt.portable import LAYER, find_sites, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,14 +65,14 @@ def _fits(site: Site) -> bool:
 
 def _merge(graph: ir.Graph, sites: Sequence[Site]) -> None:
     first = sites[0]
-    layers = [site.layer for site in sites]
+    layers = [layer for site in sites for layer in layers_at(site)]
     name = joined(layers)
     widths = [int(site.weight.inputs[0].shape[0]) for site in sites]  # type: ignore[union-attr, index, arg-type]
     y = first.gemm.outputs[0]
     build = Builder(graph, name, before=first.gemm)
     merged, columns = _weight(build, sites, widths)
     set_layers(merged, layers)
-    merged.metadata_props["nvfp4.layer"] = name
+    merged.metadata_props[LAYER] = name
     k = int(first.weight.outputs[0].shape[-1])  # type: ignore[index, arg-type]
     turned = build.node("Transpose", [merged.outputs[0]], "Transpose", attributes={"perm": [1, 0]}, like=y)
     turned.outputs[0].shape = ir.Shape([k, sum(widths)])

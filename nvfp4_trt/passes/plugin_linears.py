@@ -16,6 +16,7 @@ from nvfp4_trt.passes.plugin_nodes import (
     forget,
     gemm_attributes,
     insert_quantizer,
+    layers_at,
     set_layers,
 )
 from nvfp4_trt.portable import find_sites, is_ours, swizzle_bytes
@@ -121,7 +122,7 @@ def _multiply(graph: ir.Graph, site: Site, quantize: ir.Node) -> None:
     attributes = gemm_attributes(int(out.dtype or 0), has_bias=bias is not None)
     build = Builder(graph, site.layer, before=site.gemm)
     made = build.node(GEMM, inputs, GEMM, attributes=attributes, domain=PLUGIN_DOMAIN, like=out)
-    set_layers(made, [site.layer])
+    set_layers(made, layers_at(site))
     replace_uses(graph, out if add is None else add.outputs[0], made.outputs[0], keep={add} if add else ())
     transposed = site.gemm.inputs[1].producer() if site.gemm.inputs[1] is not None else None
     remove_unused(graph, [add, site.gemm, transposed, site.weight, site.activation, site.quantize, site.scale])

@@ -19,6 +19,7 @@ from nvfp4_trt.passes.graph import Builder, remove_unused, replace_uses
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from nvfp4_trt.portable import Site
 
 PLUGIN_DOMAIN = "nvfp4.plugin"
 PLUGIN_VERSION = 1
@@ -182,14 +183,19 @@ def gemm_attributes(dtype: int, *, has_bias: bool) -> dict[str, int | float | st
     return {**REGISTERED, "dtype": dtype, "has_bias": int(has_bias)}
 
 
-def set_layers(node: ir.Node, layers: Sequence[str]) -> None:
-    """Note on an `Nvfp4Gemm` which layers it computes, in the order of its output's columns."""
+def set_layers(node: ir.Node, layers: Iterable[str]) -> None:
+    """Note on an `Nvfp4Gemm`, or on what dequantizes a weight, which layers it computes, in the columns' order."""
     node.metadata_props[_LAYERS] = json.dumps(list(layers))
 
 
 def layers_of(node: ir.Node) -> tuple[str, ...]:
     """Return the layers that `set_layers` noted."""
     return tuple(json.loads(node.metadata_props.get(_LAYERS, "[]")))
+
+
+def layers_at(site: Site) -> tuple[str, ...]:
+    """Return the layers that a site's GEMM computes."""
+    return layers_of(site.weight) or (site.layer,)
 
 
 def joined(layers: Sequence[str]) -> str:

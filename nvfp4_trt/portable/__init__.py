@@ -13,11 +13,13 @@ from nvfp4_trt.portable.functions import (
 from nvfp4_trt.portable.metadata import Metadata, package_versions, read_metadata
 from nvfp4_trt.portable.sites import (
     FP8_SUFFIX,
+    LAYER,
     PACKED_SUFFIX,
     Site,
     find_sites,
     interruptions,
     is_ours,
+    is_weight,
     layer_name,
 )
 from nvfp4_trt.portable.swizzle import swizzle_bytes, unswizzle_bytes
@@ -27,6 +29,7 @@ __all__ = [
     "BLOCK",
     "DOMAIN",
     "FP8_SUFFIX",
+    "LAYER",
     "OPSET",
     "PACKED_SUFFIX",
     "VERSION",
@@ -39,6 +42,7 @@ __all__ = [
     "find_sites",
     "interruptions",
     "is_ours",
+    "is_weight",
     "layer_name",
     "layer_scales",
     "load",

@@ -18,6 +18,8 @@ _DEQUANTIZERS = {"Dequantize", "DequantizeSingleLevel", "Fp8Dequantize"}
 _QUANTIZERS = {"Quantize", "QuantizeSingleLevel", "Fp8Quantize"}
 PACKED_SUFFIX = ".weight_packed"
 FP8_SUFFIX = ".weight_fp8"
+LAYER = "nvfp4.layer"
+"""Key of a node's metadata: the layer whose weight it dequantizes, where the weight has another layer's name."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ class Site:
 def is_ours(node: ir.Node | None, kinds: set[str] | None = None) -> bool:
     """Return whether a node is one of the `nvfp4` operators (or of the given kinds of them)."""
     return node is not None and node.domain == DOMAIN and (kinds is None or node.op_type in kinds)
+
+
+def is_weight(node: ir.Node | None) -> bool:
+    """Return whether a node dequantizes a weight: codes that are in the file."""
+    if node is None or not is_ours(node, _DEQUANTIZERS):
+        return False
+    codes = node.inputs[0]
+    return codes is not None and codes.const_value is not None
 
 
 def find_sites(graph: ir.Graph) -> list[Site]:
@@ -73,17 +83,14 @@ def layer_name(weight: ir.Node) -> str:
     # A model that is itself a linear layer has the name "", and its weight no dot.
     for suffix in (PACKED_SUFFIX, FP8_SUFFIX):
         name = name.removesuffix(suffix[1:])
-    return weight.metadata_props.get("nvfp4.layer") or name.removesuffix(".")
+    return weight.metadata_props.get(LAYER) or name.removesuffix(".")
 
 
 def _weight_of(value: ir.Value | None) -> ir.Node | None:
     node = _producer(value)
     if node is not None and node.op_type == "Transpose" and not node.domain:
         node = _producer(node.inputs[0])
-    if not is_ours(node, _DEQUANTIZERS):
-        return None
-    packed = node.inputs[0]  # type: ignore[union-attr]
-    return node if packed is not None and packed.const_value is not None else None
+    return node if is_weight(node) else None
 
 
 def _producer(value: ir.Value | None) -> ir.Node | None:

@@ -199,7 +199,9 @@ class _Swap:
         self.amaxes = amaxes
         self.pool = pool
         self.spill = spill
+        # The weight itself is kept beside each: while it lives, no other can take its address.
         self.packed: dict[tuple[object, ...], tuple[PackedWeight, Tensor]] = {}
+        self.fp8: dict[tuple[object, ...], tuple[Fp8Weight, Tensor]] = {}
 
     def linear(self, name: str, module: nn.Module, moments: Moments | None = None) -> QuantLinear:
         weight = weight_nk(module)
@@ -210,10 +212,7 @@ class _Swap:
 
     def fp8_linear(self, name: str, module: nn.Module) -> Fp8Linear:
         weight = weight_nk(module)
-        check_finite(weight, f"{name}.weight")
-        made = fp8_weight(weight)
-        if self.spill is not None:
-            made = Fp8Weight(*self.spill.keep(made))
+        made = self._fp8(name, weight)
         scaling, scale = self.recipe.activations.scaling, None
         if scaling is ActivationScaling.STATIC:
             amax = torch.tensor(self.amaxes[name], dtype=torch.float32)
@@ -245,9 +244,16 @@ class _Swap:
                 packed = pack(weight, rule, f"{name}.weight", self.pool, choice)
             if self.spill is not None:
                 packed = PackedWeight(*self.spill.keep(packed))
-            # The weight itself is kept beside: while it lives, no other can take its address.
             self.packed[key] = (packed, weight)
         return self.packed[key][0]
+
+    def _fp8(self, name: str, weight: Tensor) -> Fp8Weight:
+        key = identity(weight)
+        if key not in self.fp8:
+            check_finite(weight, f"{name}.weight")
+            made = fp8_weight(weight)
+            self.fp8[key] = (made if self.spill is None else Fp8Weight(*self.spill.keep(made)), weight)
+        return self.fp8[key][0]
 
     def quantizer(self, name: str, weight: Tensor) -> ActivationQuantizer:
         scaling = self.recipe.activations.scaling

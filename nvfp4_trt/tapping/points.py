@@ -42,8 +42,8 @@ class Point(NamedTuple):
 def find_points(graph: ir.Graph, calls: Sequence[Call], forms: Mapping[str, Form]) -> list[Point]:
     """Find the calls of layers in a portable graph.
 
-    A GEMM is named after its weight. Equal weights are one in a file, and then have one layer's name: what names
-    leave open is taken in order, in which the graph and the forward call the same.
+    A GEMM has its layer's name. A file of an earlier version may hold equal weights once, under one layer's name:
+    what names leave open is taken in order, in which the graph and the forward call the same.
 
     Args:
         graph: of a portable file.

@@ -88,6 +88,21 @@ def test_layers_on_one_quantizer_share_its_kernels(tmp_path):
     assert sum("x/quantize" in row.onnx for row in rows) == 1
 
 
+@pytest.mark.parametrize("weights", [1, 2])
+def test_products_of_one_input_and_one_weight_are_one_gemm_with_one_name(tmp_path, weights):
+    """Of two nodes that dequantize the same codes, too."""
+    net = Network()
+    x = net.quantized("x", net.constant("scale", np.float32(1)))
+    held = [net.quantized_weight(64, 64, f"w{index}") for index in range(weights)]
+    if weights > 1:
+        net.nodes = [each for each in net.nodes if each.name != "w1/values"]
+        held[1] = net.add("DequantizeLinear", ["w0", "w0/scales"], "w1/values", axis=-1, block_size=16)
+    names = [net.matmul(x, held[index % weights], name) for index, name in enumerate(("y", "z"))]
+    (gemm,) = gemms(rows_of(tmp_path, net.model((8, 64), names)))
+    assert gemm.is_fp4_gemm
+    assert len({"y", "z"} & set(gemm.onnx)) == 1
+
+
 @pytest.mark.parametrize(
     ("per_channel", "scaling"), [(False, "static"), (True, "static"), (True, "token"), (True, "tensor")]
 )
