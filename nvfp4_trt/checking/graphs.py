@@ -74,12 +74,19 @@ def _layers(graph: onnx.GraphProto, outer: Scope | None, layers: Mapping[str, La
     for node in graph.node:
         facts = _facts(scope, node)
         if facts is not None:
-            layer = layers.get(facts.name)
+            layer = layers.get(facts.name) or layers.get(stem_of(facts))
             if layer is not None:
-                facts = replace(facts, kind=layer.kind, told=layer.reason)
+                facts = replace(facts, name=layer.name, kind=layer.kind, told=layer.reason)
             yield facts
         for inner in subgraphs_of([node]):
             yield from _layers(inner, scope, layers)
+
+
+def stem_of(facts: Facts) -> str:
+    """Return the layer that the node of a product with a weight is named after, where the weight no longer is."""
+    stem, _, operator = facts.name.rpartition("/")
+    weight = operator == facts.kind and any(side.constant for side in facts.operands)
+    return stem if weight else facts.name
 
 
 def _facts(scope: Scope, node: onnx.NodeProto) -> Facts | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.exporting.dynamic import dynamic_axes, traceable
 from nvfp4_trt.exporting.finish import finish
+from nvfp4_trt.exporting.scopes import first_names
 from nvfp4_trt.exporting.stored import refer_to_files
 from nvfp4_trt.exporting.trace import trace
 from nvfp4_trt.portable import Metadata, package_versions, save
@@ -14,8 +15,6 @@ from nvfp4_trt.portable import Metadata, package_versions, save
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from torch import nn
 
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.loading import Batch
@@ -70,13 +69,7 @@ def export_module(
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
     )
-    finish(traced.model, metadata, traced.output_names, _first_names(quantized.module))
+    finish(traced.model, metadata, traced.output_names, first_names(quantized.module))
     refer_to_files(traced.model)
     save(traced.model, path)
     return OnnxArtifact(path, metadata)
-
-
-def _first_names(root: nn.Module) -> dict[str, str]:
-    """Return, for each name of a module below `root`, the first that it has."""
-    first = {module: name for name, module in root.named_modules()}
-    return {name: first[module] for name, module in root.named_modules(remove_duplicate=False)}

@@ -34,11 +34,7 @@ def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str], mod
         ExportFailedError: the graph has other outputs than the module had.
     """
     graph = model.graph
-    _share_quantizers(graph)
-    RemoveUnusedNodesPass()(model)
-    _name_initializers(graph, modules)
-    _name_weights(graph, {layer.name for layer in metadata.layers}, modules)
-    _name_nodes(graph)
+    tidy(model, {layer.name for layer in metadata.layers}, modules)
     _name_outputs(graph, output_names)
     _strip(model)
     graph.opset_imports[DOMAIN] = VERSION
@@ -50,6 +46,22 @@ def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str], mod
     model.producer_name, model.producer_version = "nvfp4-trt", metadata.versions["nvfp4-trt"]
     model.metadata_props.clear()
     model.metadata_props.update(metadata.as_props())
+
+
+def tidy(model: ir.Model, layers: Collection[str], modules: Mapping[str, str]) -> None:
+    """Share what can be shared, remove what is unused, and name nodes and weights as in the finished file, in place.
+
+    Args:
+        model: what `trace` returned.
+        layers: names of the layers that the file's table has.
+        modules: see `finish`.
+    """
+    graph = model.graph
+    _share_quantizers(graph)
+    RemoveUnusedNodesPass()(model)
+    _name_initializers(graph, modules)
+    _name_weights(graph, layers, modules)
+    _name_nodes(graph)
 
 
 def _share_quantizers(graph: ir.Graph) -> None:

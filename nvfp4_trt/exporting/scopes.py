@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -18,3 +19,9 @@ def module_path(node: ir.Node) -> str:
         return ""
     scopes = [scope for scope in ast.literal_eval(text)[:-1] if scope and not scope.startswith("_")]
     return str(scopes[-1]) if scopes else ""
+
+
+def first_names(root: nn.Module) -> dict[str, str]:
+    """Return, for each name of a module below `root`, the first that it has."""
+    first = {module: name for name, module in root.named_modules()}
+    return {name: first[module] for name, module in root.named_modules(remove_duplicate=False)}

@@ -18,6 +18,7 @@ def check_object(checked: Checked) -> dict[str, Any]:
     return {
         "source": checked.source,
         "quantized": checked.quantized,
+        "traced": checked.traced,
         "counts": checked.counts(),
         "layers": [asdict(layer) for layer in checked.layers],
     }
@@ -28,8 +29,11 @@ def check_summary(checked: Checked) -> list[RenderableType]:
     rows = [(x.name, x.kind, "x".join(map(str, x.shape)), x.precision, x.reason, x.remedy) for x in checked.layers]
     counts = ", ".join(f"{counted(n, 'layer')} {precision}" for precision, n in checked.counts().items())
     state = "as the file is" if checked.quantized else "as `nvfp4-trt export` would quantize it"
+    lines = [f"{counts}; {state}"]
+    if not checked.traced:
+        lines.append("products of activations, such as attention's, have no row: give --input or --inputs")
     return [
         table("Layers", ("layer", "kind", "shape", "precision", "reason", "remedy"), rows),
         "",
-        f"{counts}; {state}",
+        *lines,
     ]

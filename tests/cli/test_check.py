@@ -23,7 +23,14 @@ def test_for_people(run):
     lines = ran.out.splitlines()
     assert lines[1].split() == ["layer", "kind", "shape", "precision", "reason", "remedy"]
     assert lines[2].split()[:4] == ["up", "Linear", "128x64", "nvfp4"]
-    assert lines[-1] == "3 layers nvfp4, 1 layer float32; as `nvfp4-trt export` would quantize it"
+    assert lines[-2] == "3 layers nvfp4, 1 layer float32; as `nvfp4-trt export` would quantize it"
+    assert "give --input or --inputs" in lines[-1]
+
+
+def test_with_inputs_the_model_is_traced(run):
+    ran = run("check", "w.pt", "--model", "cli_models:Net", "--input", "x:float32:2x64", "--json")
+    assert (ran.status, ran.json["traced"]) == (0, True)
+    assert ran.json["counts"] == {"nvfp4": 3, "float32": 1}
 
 
 def test_required_layers_that_are_fp4(run, exported):

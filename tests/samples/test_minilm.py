@@ -74,8 +74,16 @@ def test_the_demo_runs_the_default_recipe(tmp_path, capsys):
     assert record["targets"] == ["sm_120"]
     assert all(layer["realized"] for layer in record["audit"]["layers"])
     realized = {layer["name"] for layer in record["audit"]["layers"]}
-    for source in (inputs.model_folder(), stem.with_name(stem.name + ".onnx")):
-        assert {layer.name for layer in check(source).layers if layer.precision == "nvfp4"} == realized
+    found = []
+    for source, batches in (
+        (inputs.model_folder(), "samples.minilm.inputs:test"),
+        (stem.with_name(stem.name + ".onnx"), None),
+    ):
+        layers = check(source, inputs=batches).layers
+        assert {layer.name for layer in layers if layer.precision == "nvfp4"} == realized
+        found.append({layer.name: (layer.precision, layer.code) for layer in layers})
+    assert found[0] == found[1]
+    assert len(found[0]) > len(realized), "attention has no row"
 
 
 @pytest.mark.long

@@ -55,6 +55,8 @@ class Check(TypedDict):
 
     source: str
     quantized: bool
+    traced: bool
+    """Whether products of activations have rows: false of a PyTorch model without example inputs."""
     counts: dict[str, int]
     layers: list[Verdict]
 
