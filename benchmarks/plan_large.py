@@ -77,9 +77,7 @@ def write(folder: Path, layers: int, width: int) -> None:
     with (folder / "model.data").open("wb") as file:
         file.truncate(offset)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23), helper.make_opsetid("nvfp4", 1)])
-    table = tuple(
-        Layer(f"layers.{i}", "Linear", (width, width), "nvfp4", "w4a4-dynamic-token") for i in range(layers)
-    )
+    table = tuple(Layer(f"layers.{i}", "Linear", (width, width), "nvfp4") for i in range(layers))
     recipe = RECIPES["w4a4-dynamic-token"].model_dump(mode="json")
     made = Metadata(recipe, table, "spec", "", {"t0": [256, width]}, {})
     helper.set_model_props(model, made.as_props())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, NameFixPass
 
@@ -33,15 +34,13 @@ class InlineScales(LoweringPass):
         }
         for key in list(model.functions):
             del model.functions[key]
-        for proto in scale_functions().values():
-            function = ir.serde.deserialize_function(proto)
+        for index, node in enumerate(found):
+            node.overload = f"{index}"
+            function = _body(node)
             model.functions[function.identifier()] = function
-        readers = [(node.name or node.op_type, *next(iter(node.outputs[0].uses()))) for node in found]
         InlinePass()(model)
         # GraphSurgeon makes doubles of Constant nodes with a float attribute.
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        for name, reader, index in readers:
-            _name_after(name, reader.inputs[index])
         for key in list(model.functions):
             del model.functions[key]
         model.functions.update(kept)
@@ -50,12 +49,18 @@ class InlineScales(LoweringPass):
         return len(found)
 
 
-def _name_after(name: str, value: ir.Value | None) -> None:
-    """Name the nodes of an inlined body after the node that they were, so that a layer record can be read."""
-    node = None if value is None else value.producer()
-    while node is not None and (node.name or "").startswith(_BODIES):
-        node.name = f"{name}/{node.op_type}"
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+def _body(node: ir.Node) -> Function:
+    """Return what a node becomes, named after it, so that a layer record can be read.
 
-
-_BODIES = tuple(f"{name}/" for name in scale_functions())
+    A function for each call: of one that is called often, the inliner counts through all names that it has given.
+    """
+    proto = onnx.FunctionProto()
+    proto.CopyFrom(scale_functions()[node.op_type])
+    proto.overload = node.overload
+    name = node.name or f"{node.op_type}_{node.overload}"
+    inner = {output for each in proto.node for output in each.output} - set(proto.output)
+    for each in proto.node:
+        each.name = f"{name}/{each.op_type}"
+        for names in (each.input, each.output):
+            names[:] = [f"{name}/{value}" if value in inner else value for value in names]
+    return ir.serde.deserialize_function(proto)

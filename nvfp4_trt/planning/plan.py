@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.building.profiles import complete_ranges, make_profile, parse_ranges
+from nvfp4_trt.building.profiles import parse_ranges
 from nvfp4_trt.building.search import WORTH
-from nvfp4_trt.building.variants import Variant, variants
+from nvfp4_trt.building.variants import Variant
 from nvfp4_trt.checking.outline import read_outline
 from nvfp4_trt.costing import TensorShapes, cost_engine, find_gpu
-from nvfp4_trt.passes import fix_dims, missing_rows, quantized_rows
+from nvfp4_trt.errors import OnnxInvalidError
 from nvfp4_trt.planning.calibration import read_ratios
-from nvfp4_trt.planning.predict import Predicted, predict
+from nvfp4_trt.planning.forecast import Forecast
 from nvfp4_trt.planning.result import GpuPlan, Plan, PlanRow, PrecisionPlan
 from nvfp4_trt.planning.sizes import builder_bytes
 from nvfp4_trt.portable import load
@@ -22,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import onnx_ir as ir
-
-    from nvfp4_trt.building.profiles import InputProfile, Range
     from nvfp4_trt.building.variants import Optimize
     from nvfp4_trt.costing import GPU, EngineCost, RowCost
     from nvfp4_trt.planning.kernels import Kernel
+    from nvfp4_trt.planning.predict import Predicted
     from nvfp4_trt.planning.result import Bound, Precision
 
 PRECISIONS: tuple[Precision, ...] = ("nvfp4", "fp8", "bf16")
@@ -62,65 +59,41 @@ def plan_file(
         BenchInvalidError: see `read_ratios`.
     """
     chosen = tuple(dict.fromkeys(find_gpu(each) for each in gpus)) or tuple(find_gpu(each) for each in DEFAULTS)
-    measured, ratios_there = (
-        ("", {}) if calibrate is None else read_ratios(calibrate, [gpu.name for gpu in chosen])
-    )
+    measured, ratios = ("", {}) if calibrate is None else read_ratios(calibrate, [gpu.name for gpu in chosen])
     ranges = parse_ranges(dims)
     read_outline(source)  # says what is wrong with a file in words
     model, metadata = load(source)
-    inputs = model.graph.inputs
-    ranges = complete_ranges(inputs, ranges, metadata.example_shapes)
-    odd = _odd_rows(source, ranges)
-
-    def profile(variant: Variant) -> dict[str, InputProfile]:
-        return make_profile(inputs, variant.ranges(ranges), metadata.example_shapes)
-
-    @cache
-    def predicted(precision: Precision, variant: Variant) -> Predicted:
-        return predict(source, precision, variant, ranges, profile(variant))
-
-    tried = {each: variants(optimize if each == "nvfp4" else "off", ranges, odd_rows=odd) for each in PRECISIONS}
-    engines = []
-    memory: dict[tuple[Precision, Variant], tuple[int, int]] = {}
-    for gpu in chosen:
-        ratios: dict[str, float] = ratios_there if gpu.name == measured else {}
-        made = []
-        for precision in PRECISIONS:
-            best = _best([predicted(precision, variant) for variant in tried[precision]], gpu)
-            key = (precision, best.variant)
-            if key not in memory:
-                memory[key] = best.memory(profile(best.variant))
-            made.append(_engine(best, gpu, memory[key], ratios.get(precision, 1.0)))
-        engines.append(
-            GpuPlan(
-                gpu=gpu.name,
-                title=gpu.title,
-                target=gpu.sm,
-                memory_bytes=round(gpu.memory_gb * 1e9),
-                calibrated=ratios,
-                engines=tuple(made),
-            )
-        )
-    ours = predicted("nvfp4", Variant())
+    forecast = Forecast(model, ranges, metadata.example_shapes, optimize)
+    try:
+        engines = tuple(_on(gpu, forecast, ratios if gpu.name == measured else {}) for gpu in chosen)
+    except OnnxInvalidError as error:
+        raise OnnxInvalidError(f"{source}: {error.message}", error.hint) from error
+    ours = forecast.predicted("nvfp4", Variant())
     return Plan(
         source=name or str(source),
         recipe=str(metadata.recipe.get("name", "")),
-        shapes=_shapes(model, profile(Variant()), at="opt"),
-        largest=_shapes(model, profile(Variant()), at="max"),
+        shapes=forecast.shapes("opt"),
+        largest=forecast.shapes("max"),
         builder_bytes=builder_bytes(ours.weight_bytes),
         notes=ours.notes,
-        gpus=tuple(engines),
+        gpus=engines,
     )
 
 
-def _odd_rows(source: Path, ranges: Mapping[str, Range]) -> bool:
-    """Tell whether a known number of rows is no multiple of 128, as the builder does."""
-    extents = Variant().extents(ranges)
-    if len(extents) < len(ranges):
-        return False
-    model, _ = load(source)
-    fix_dims(model, extents)
-    return missing_rows(max(quantized_rows(model.graph), default=0)) > 0
+def _on(gpu: GPU, forecast: Forecast, ratios: Mapping[str, float]) -> GpuPlan:
+    """Plan the engine of each precision on one GPU, its times scaled by what was measured there."""
+    made = []
+    for precision in PRECISIONS:
+        best = _best(forecast.candidates(precision), gpu)
+        made.append(_engine(best, gpu, forecast.memory(best), ratios.get(precision, 1.0)))
+    return GpuPlan(
+        gpu=gpu.name,
+        title=gpu.title,
+        target=gpu.sm,
+        memory_bytes=round(gpu.memory_gb * 1e9),
+        calibrated=dict(ratios),
+        engines=tuple(made),
+    )
 
 
 def _best(found: Sequence[Predicted], gpu: GPU) -> Predicted:
@@ -190,13 +163,3 @@ def _row(name: str, kind: str, parts: Sequence[tuple[Kernel, RowCost]], ratio: f
         microseconds_modelled=round(sum(each.microseconds for _, each in parts) * ratio, 3),
         bound=slowest.bound,
     )
-
-
-def _shapes(model: ir.Model, profile: Mapping[str, InputProfile], *, at: str) -> dict[str, tuple[int, ...]]:
-    found = {}
-    for value in model.graph.inputs:
-        if value.name is None or value.name in model.graph.initializers:
-            continue
-        fixed = tuple(dim for dim in value.shape or () if isinstance(dim, int))
-        found[value.name] = getattr(profile[value.name], at) if value.name in profile else fixed
-    return found

@@ -11,12 +11,12 @@ from nvfp4_trt.planning.baselines import to_16_bits, to_fp8
 from nvfp4_trt.planning.fusion import Kind, fuse
 from nvfp4_trt.planning.kernels import kernels_of
 from nvfp4_trt.planning.outline import Outline
-from nvfp4_trt.planning.sizes import activation_bytes, code_bytes, weight_bytes
-from nvfp4_trt.portable import find_sites, load
+from nvfp4_trt.planning.sizes import activation_bytes, code_bytes, constants
+from nvfp4_trt.portable import find_sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from fractions import Fraction
 
     import onnx_ir as ir
 
@@ -35,33 +35,53 @@ class Predicted:
     precision: Precision
     variant: Variant
     kernels: tuple[Kernel, ...]
-    weight_bytes: int
-    engine_bytes: int
+    constants: Mapping[str, int | Fraction]
+    """Name → bytes in the engine, with the padding of block scales."""
+    dynamic: bool
+    """Whether its graph has a dynamic dimension."""
     notes: tuple[str, ...]
     lowered: ir.Model
-    narrow: bool
+    parts: tuple[Predicted, ...] = ()
+    """Where it was put together (`extended`): of fewer blocks, and of one more."""
+    missing: int = 0
+    """How many blocks the first of them lacks."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of all constants."""
+        return int(sum(self.constants.values()))
+
+    @property
+    def engine_bytes(self) -> int:
+        """The bytes of the file."""
+        narrow = bool(self.variant.loosened)
+        return self.weight_bytes + code_bytes(self.kernels, dynamic=self.dynamic, narrow=narrow)
 
     def memory(self, profile: Mapping[str, InputProfile]) -> tuple[int, int]:
         """Return, at the largest shape of a profile, the bytes for activations and those of inputs and outputs."""
-        outline = Outline(self.lowered, {name: each.max for name, each in profile.items()}, narrow=self.narrow)
+        if self.parts:
+            (few, held), (many, _) = (each.memory(profile) for each in self.parts)
+            return few + self.missing * (many - few), held
+        narrow = self.precision == "bf16"
+        outline = Outline(self.lowered, {name: each.max for name, each in profile.items()}, narrow=narrow)
         graph = self.lowered.graph
-        held = [v for v in (*graph.inputs, *graph.outputs) if v.name not in graph.initializers]
+        bound = [v for v in (*graph.inputs, *graph.outputs) if v.name not in graph.initializers]
         kernels = tuple(kernels_of(outline, fuse(outline), {}))
-        activations = activation_bytes(kernels, {value.name or "" for value in held})
-        return activations, sum(outline.nbytes(value) for value in held)
+        activations = activation_bytes(kernels, {value.name or "" for value in bound})
+        return activations, sum(outline.nbytes(value) for value in bound)
 
 
 def predict(
-    source: Path,
+    model: ir.Model,
     precision: Precision,
     variant: Variant,
     ranges: Mapping[str, Range],
     profile: Mapping[str, InputProfile],
 ) -> Predicted:
-    """Lower a portable file as the builder would, and predict the engine at the profile's optimum.
+    """Lower a portable model as the builder would, and predict the engine at the profile's optimum.
 
     Args:
-        source: what `nvfp4-trt export` wrote; no weight of it is read.
+        model: a copy, which is changed; no weight of it is read.
         precision: of the engine.
         variant: how to lower.
         ranges: of every dynamic dimension.
@@ -70,7 +90,6 @@ def predict(
     Raises:
         OnnxInvalidError: the graph contradicts itself at that shape.
     """
-    model, _ = load(source)
     layers = {site.gemm.name or "": (site.layer,) for site in find_sites(model.graph)}
     if precision == "bf16":
         to_16_bits(model)
@@ -78,24 +97,21 @@ def predict(
         to_fp8(model)
     try:
         lowering = lower(model, form=variant.form, extents=variant.extents(ranges), pad_rows=variant.padded)
-        narrow = precision == "bf16"
-        outline = Outline(model, {name: each.opt for name, each in profile.items()}, narrow=narrow)
+        outline = Outline(model, {name: each.opt for name, each in profile.items()}, narrow=precision == "bf16")
         groups = fuse(outline)
         kernels = tuple(kernels_of(outline, groups, {**layers, **lowering.gemms}))
-        weights = weight_bytes(outline, groups)
+        held = constants(outline, groups)
     except (ValueError, IndexError, KeyError, ZeroDivisionError) as error:
-        raise OnnxInvalidError(
-            f"{source}: its graph cannot be followed: {error}", "run onnx.checker on it"
-        ) from error
+        raise OnnxInvalidError(f"the graph cannot be followed: {error}", "run onnx.checker on it") from error
+    opaque = [node for group in groups if group.kind is Kind.OPAQUE for node in group.nodes]
     return Predicted(
         precision=precision,
         variant=variant,
         kernels=kernels,
-        weight_bytes=weights,
-        engine_bytes=weights + code_bytes(kernels, dynamic=outline.dynamic, narrow=bool(variant.loosened)),
-        notes=tuple(_notes(outline, [n for group in groups if group.kind is Kind.OPAQUE for n in group.nodes])),
+        constants=held,
+        dynamic=outline.dynamic,
+        notes=tuple(_notes(outline, opaque)),
         lowered=model,
-        narrow=narrow,
     )
 
 

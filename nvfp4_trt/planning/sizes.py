@@ -57,9 +57,9 @@ _ROWS, _COLUMNS = 128, 4
 _ALIGNED = 256
 
 
-def weight_bytes(outline: Outline, groups: Sequence[Group]) -> int:
-    """Return the bytes of an engine's constants; block scales with the padding of their tiles."""
-    return int(sum(dict(_constants(outline, groups)).values()))
+def constants(outline: Outline, groups: Sequence[Group]) -> dict[str, int | Fraction]:
+    """Return the bytes of each of an engine's constants; block scales with the padding of their tiles."""
+    return dict(_constants(outline, groups))
 
 
 def _constants(outline: Outline, groups: Sequence[Group]) -> Iterator[tuple[str, int | Fraction]]:
@@ -74,7 +74,9 @@ def _constants(outline: Outline, groups: Sequence[Group]) -> Iterator[tuple[str,
             continue
         for index, value in enumerate(node.inputs):
             factor = node in products and index < len("AB")
-            if value is not None and outline.time(value) is Time.BUILD and not factor:
+            # A single number is part of the code that reads it.
+            held = value is not None and outline.time(value) is Time.BUILD and outline.elements(value) > 1
+            if value is not None and held and not factor:
                 padded = outline.role(node) is Role.CONVOLUTION and index == 1
                 yield value.name or "", _nbytes(outline, value) * (_padding(outline.shape(value)) if padded else 1)
 
