@@ -49,7 +49,7 @@ def finish(model: ir.Model, metadata: Metadata, output_names: Sequence[str], mod
 
 
 def tidy(model: ir.Model, layers: Collection[str], modules: Mapping[str, str]) -> None:
-    """Share what can be shared, remove what is unused, and name nodes and weights as in the finished file, in place.
+    """Share what can be shared, remove what is unused, and name nodes and weights as in a finished file, in place.
 
     Args:
         model: what `trace` returned.

@@ -34,6 +34,11 @@ class LayerScales(BaseModel):
     bytes: int
     """Codes and scales of the weight, as in the file."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the scale of the weight, which JSON has no number for; empty where nothing is."""
+        return "" if math.isfinite(self.weight_scale) else f"its per-tensor scale is {self.weight_scale}"
+
 
 class StoredWeight(NamedTuple):
     """A quantized weight as it lies in the file."""

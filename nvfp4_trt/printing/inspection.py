@@ -10,7 +10,7 @@ from rich.markup import escape
 from nvfp4_trt.building import read_record, record_of
 from nvfp4_trt.errors import FileMissingError, NotAModelError
 from nvfp4_trt.portable import layer_scales, load
-from nvfp4_trt.printing.objects import engine_object, layer_object
+from nvfp4_trt.printing.objects import engine_object, layer_object, scaled
 from nvfp4_trt.printing.serving import serving_object, serving_summary
 from nvfp4_trt.printing.tables import engine_layers, engine_summary, layers_table
 from nvfp4_trt.serving import is_serving_set, read_manifest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from rich.console import RenderableType
 
-    from nvfp4_trt.portable import LayerScales, Metadata
+    from nvfp4_trt.portable import Metadata
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _inspect_engine(path: Path, record_file: Path) -> Inspection:
 
 def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection:
     scales = layer_scales(model)
-    rows = [layer_object(layer) | _scales_object(scales.get(layer.name)) for layer in metadata.layers]
+    rows = [scaled(layer_object(layer), scales.get(layer.name)) for layer in metadata.layers]
     size = path.stat().st_size
     told = {
         "kind": "onnx",
@@ -89,10 +89,6 @@ def _inspect_onnx(path: Path, model: ir.Model, metadata: Metadata) -> Inspection
         f"recipe {metadata.recipe['name']}, scale rule {metadata.scale_rule}, {readable_size(size)}",
     ]
     return Inspection(told, parts)
-
-
-def _scales_object(scales: LayerScales | None) -> dict[str, Any]:
-    return {} if scales is None else scales.model_dump()
 
 
 def _io_line(value: ir.Value) -> str:

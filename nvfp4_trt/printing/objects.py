@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.layers import Layer
+    from nvfp4_trt.portable import LayerScales
 
 
 def layer_object(layer: Layer) -> dict[str, Any]:
@@ -22,6 +23,15 @@ def layer_object(layer: Layer) -> dict[str, Any]:
         "precision": layer.precision,
         "reason": layer.reason,
     }
+
+
+def scaled(row: dict[str, Any], scales: LayerScales | None) -> dict[str, Any]:
+    """Return a row of a layer with its scales; one that is no finite number is null, and the reason says which."""
+    if scales is None:
+        return row
+    if not scales.problem:
+        return row | scales.model_dump()
+    return row | scales.model_dump() | {"weight_scale": None, "reason": scales.problem}
 
 
 def export_object(artifact: OnnxArtifact, *, random_inputs: bool) -> dict[str, Any]:
@@ -74,5 +84,4 @@ def engine_object(record: EngineRecord, path: str) -> dict[str, Any]:
 
 
 def _engine_layer(record: EngineRecord, layer: LayerAudit) -> dict[str, Any]:
-    scales = record.scales.get(layer.name)
-    return layer.model_dump() | ({} if scales is None else scales.model_dump())
+    return scaled(layer.model_dump(), record.scales.get(layer.name))

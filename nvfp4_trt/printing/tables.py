@@ -159,11 +159,16 @@ def recipes_table(recipes: Mapping[str, Recipe], default: str) -> Table:
 def layers_table(layers: Sequence[Layer], scales: Mapping[str, LayerScales]) -> Table:
     """Return the layers of a portable file, with their scales and bytes."""
     rows = [
-        (x.name, "x".join(map(str, x.shape)), x.precision, *_scale_cells(scales.get(x.name)), x.reason)
+        (x.name, "x".join(map(str, x.shape)), x.precision, *_scale_cells(scales.get(x.name)), _reason(x, scales))
         for x in layers
     ]
     columns = ("layer", "shape", "precision", "weight scale", "activation scale", "#bytes", "reason")
     return table("Layers", columns, rows)
+
+
+def _reason(layer: Layer, scales: Mapping[str, LayerScales]) -> str:
+    found = scales.get(layer.name)
+    return layer.reason or ("" if found is None else found.problem)
 
 
 def _scale_cells(scales: LayerScales | None) -> tuple[str, str, str]:

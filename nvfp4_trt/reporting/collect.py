@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -132,10 +131,10 @@ def _with_weights(layers: list[Layer], model: ir.Model, source: Path) -> list[La
         if layer.name in scales:
             found = scales[layer.name]
             update["activation_scale"] = found.activation_scale
-            if math.isfinite(found.weight_scale):
-                update["weight_scale"] = found.weight_scale
+            if found.problem:
+                update["reason"] = found.problem
             else:
-                update["reason"] = f"its per-tensor scale is {found.weight_scale}"
+                update["weight_scale"] = found.weight_scale
         if layer.name in distributions:
             update["weights"], update["weight_blocks"] = distributions[layer.name]
         made.append(layer.model_copy(update=update))

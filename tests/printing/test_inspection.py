@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 from rich.console import Console
@@ -29,6 +30,22 @@ def rows(parts):
 def engine(portable, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "mlp.engine"
     return build(portable("mlp").path, path, backend="tensorrt_rtx")
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_a_scale_that_is_no_number_is_a_row_with_a_reason(portable, tmp_path, scale):
+    model = onnx.load(portable("mlp").path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "fc1.weight_per_tensor_scale":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(scale, np.float32), tensor.name))
+    onnx.save(model, tmp_path / "spoilt.onnx")
+    found = inspect_file(tmp_path / "spoilt.onnx")
+    json.dumps(found.as_object, allow_nan=False)
+    layers = {layer["name"]: layer for layer in found.as_object["layers"]}
+    assert layers["fc1"]["weight_scale"] is None
+    assert layers["fc1"]["reason"] == f"its per-tensor scale is {scale}"
+    assert f"its per-tensor scale is {scale}" in text(found.parts)
+    assert layers["fc3"]["weight_scale"] > 0
 
 
 def test_a_portable_file(portable):

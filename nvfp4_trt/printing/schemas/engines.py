@@ -50,7 +50,8 @@ class EngineLayer(TypedDict):
     """Whether a shortfall was accepted by name."""
     reason: str
     """Why it is not realized."""
-    weight_scale: NotRequired[float]
+    weight_scale: NotRequired[float | None]
+    """null where it is no finite number: the reason says so."""
     activation_scale: NotRequired[str]
     bytes: NotRequired[int]
 

@@ -148,7 +148,8 @@ class ScaledLayer(Layer):
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
-    weight_scale: NotRequired[float]
+    weight_scale: NotRequired[float | None]
+    """null where it is no finite number: the reason says so."""
     activation_scale: NotRequired[str]
     bytes: NotRequired[int]
 
