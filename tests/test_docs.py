@@ -176,7 +176,7 @@ def test_the_onnx_page_has_every_operator_key_and_pass():
     text = (DOCS / "onnx-format.md").read_text("utf-8")
     assert set(re.findall(r"^\| `([A-Z]\w+)`", text, re.MULTILINE)) == set(portable_functions())
     layer = Layer("fc", "Linear", (32, 32), "nvfp4")
-    props = Metadata({}, (layer,), "spec", "", {}, {}).as_props()
+    props = Metadata({}, (layer,), "spec", "", {}, {}, {"fc": "k-small"}, {"inputs": "0"}).as_props()
     assert set(re.findall(r"^\| `(nvfp4\.\w+)`", text, re.MULTILINE)) == set(props)
     passes = (*PIPELINE, PadRows, MaximumApart, BlockQuantizers)
     assert re.findall(r"^\| `([a-z0-9]+-[a-z0-9-]+)`", text, re.MULTILINE) == [step.name for step in passes]

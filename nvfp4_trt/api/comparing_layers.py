@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvfp4_trt.api.sources import cast
-from nvfp4_trt.calibration import calibrator_for, given_calibration
+from nvfp4_trt.calibration import calibrator_for, given_calibration, looked_at
 from nvfp4_trt.checkpoints import load_checkpoint
 from nvfp4_trt.errors import FileMissingError
+from nvfp4_trt.fixing import fix_module
 from nvfp4_trt.patterns import matching
 from nvfp4_trt.portable import load as load_portable
 from nvfp4_trt.quantization import QuantizedModel, quantize_module
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from nvfp4_trt.calibration import Calibration
     from nvfp4_trt.comparison import LayerComparison
     from nvfp4_trt.loading import Batch
+    from nvfp4_trt.portable import Metadata
 
 
 def layer_comparison(
@@ -66,9 +69,14 @@ def layer_comparison(
     """
     from nvfp4_trt.comparison import compare_layers
 
+    metadata = load_portable(path)[1]
     reference = open_attention(module if owned else copy.deepcopy(module))
+    if metadata.fixed:
+        reference = fix_module(reference, batches[0], inplace=True).module
+    other_inputs = False
     if quantized is None:
-        made = _as_exported(path, reference, batches, given_calibration(calibration))
+        made = _as_exported(metadata, reference, batches, given_calibration(calibration))
+        other_inputs = bool(metadata.looked_at) and metadata.looked_at != looked_at(made, batches)
     elif isinstance(quantized, QuantizedModel):
         made = quantized
     else:
@@ -77,7 +85,7 @@ def layer_comparison(
     made.module.eval()
     layers = [layer.name for layer in made.layers if layer.quantized]
     names = sorted(matching(layers, patterns, option="--layer")) if patterns else None
-    return compare_layers(
+    found = compare_layers(
         path,
         reference,
         made,
@@ -87,6 +95,7 @@ def layer_comparison(
         save_tapped=save_tapped,
         whole=whole,
     )
+    return replace(found, other_inputs=other_inputs)
 
 
 def whole_runners(lowered: str | Path | None, engine: str | Path | None) -> dict[str, BaseRunner]:
@@ -107,10 +116,10 @@ def whole_runners(lowered: str | Path | None, engine: str | Path | None) -> dict
 
 
 def _as_exported(
-    path: Path, reference: nn.Module, batches: Sequence[Batch], calibration: Calibration | None
+    metadata: Metadata, reference: nn.Module, batches: Sequence[Batch], calibration: Calibration | None
 ) -> QuantizedModel:
     """Quantize the float model once more as the file says that it was."""
-    recipe = Recipe.model_validate(load_portable(path)[1].recipe)
+    recipe = Recipe.model_validate(metadata.recipe)
     if calibration is not None:
         calibration.check_recipe(recipe)
     calibrate = calibrator_for(recipe, calibration, batches)

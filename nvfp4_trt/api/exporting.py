@@ -12,7 +12,7 @@ from torch import nn
 from nvfp4_trt.api.quantizing import weight_method
 from nvfp4_trt.api.sources import cast, example_inputs, modes_kept
 from nvfp4_trt.atomic import check_writable
-from nvfp4_trt.calibration import Calibration, calibrator_for, given_calibration, recipe_for
+from nvfp4_trt.calibration import Calibration, calibrator_for, given_calibration, looked_at, recipe_for
 from nvfp4_trt.checkpoints import is_checkpoint, load_checkpoint
 from nvfp4_trt.errors import WrongKindError
 from nvfp4_trt.exporting import OnnxArtifact, export_module
@@ -116,9 +116,10 @@ def export(
         module, batches = cast(loaded.module, given.batches, dtype, copy=copy, spill=spill)
         check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
         owned = module is not loaded.module or not copy
+        fixed: dict[str, str] = {}
         if fix:
             with stage("rewriting layers"):
-                module, owned = fix_module(module, batches[0], inplace=owned).module, True
+                (module, fixed), owned = fix_module(module, batches[0], inplace=owned), True
         with stage("quantizing"):
             quantized = quantize_module(
                 module,
@@ -129,7 +130,15 @@ def export(
                 spill=spill,
             )
         with stage(f"writing {path.name}"):
-            return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
+            return export_module(
+                quantized,
+                batches[0],
+                path,
+                dynamic=dynamic,
+                source_sha256=loaded.hashed,
+                fixed=fixed,
+                looked_at=looked_at(quantized, batches),
+            )
 
 
 def _quantized(

@@ -1,7 +1,7 @@
 """Calibration: static activation scales from example inputs."""
 
 from nvfp4_trt.calibration.calibrate import calibrate_model, input_amaxes
-from nvfp4_trt.calibration.given import calibrator_for, given_calibration, recipe_for
+from nvfp4_trt.calibration.given import calibrator_for, given_calibration, looked_at, recipe_for
 from nvfp4_trt.calibration.ranks import join
 from nvfp4_trt.calibration.result import Calibration, LayerCalibration
 from nvfp4_trt.calibration.running import run_batches
@@ -14,6 +14,7 @@ __all__ = [
     "given_calibration",
     "input_amaxes",
     "join",
+    "looked_at",
     "recipe_for",
     "run_batches",
 ]

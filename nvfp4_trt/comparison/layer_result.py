@@ -19,6 +19,12 @@ def as_json(metrics: OutputMetrics) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in numbers.items()}
 
 
+_OTHER_INPUTS = (
+    "give what the file was exported with: the same --inputs, its --calibration, or the quantized model "
+    "(`nvfp4_trt.save` writes it) with --quantized, which goes with any inputs"
+)
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How near a backend is at one layer to torch's quantized model, which computes the same.
@@ -158,12 +164,15 @@ class LayerComparison:
         bound_db: SQNR that torch's quantized model and the file are to reach on the same input.
         disagreement: the first place where they do not; None where they agree everywhere.
         nonfinite: where NaN or infinity arose, of each backend in which it did.
+        other_inputs: whether the file's recipe looked at inputs, or a calibration, and torch's quantized model was
+            made on other ones: then the two differ where neither has a fault.
     """
 
     layers: tuple[LayerMetrics, ...]
     bound_db: float
     disagreement: Disagreement | None
     nonfinite: tuple[Nonfinite, ...] = field(default=())
+    other_inputs: bool = False
 
     def check(self) -> None:
         """Raise where torch's quantized model and the file disagree.
@@ -188,11 +197,18 @@ class LayerComparison:
         what = {"onnxruntime": "the file", "lowered": "the lowered file"}.get(
             first.backend, f"the {first.backend}"
         )
+        because = (
+            "; no fault need be there: the file's recipe looks at inputs, and it was exported on other inputs, or "
+            "with another calibration, than the torch model was quantized on here"
+            if self.other_inputs
+            else ""
+        )
         raise BackendsDisagreeError(
             f"the quantized torch model and {what} part first {place}: {found} on one input, "
-            f"where {self.bound_db:g} were to be reached{stored}{own}",
-            "export it again; where the recipe looks at inputs, give those of the export, its --calibration, or "
-            "the quantized model itself with --quantized",
+            f"where {self.bound_db:g} were to be reached{stored}{own}{because}",
+            _OTHER_INPUTS
+            if self.other_inputs
+            else "export it again; a checkpoint of the model that was exported goes with --quantized",
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,6 +216,7 @@ class LayerComparison:
         first = self.disagreement
         return {
             "bound_db": self.bound_db,
+            "other_inputs": self.other_inputs,
             "disagreement": None if first is None else asdict(first) | {"stored": list(first.stored)},
             "nonfinite": [asdict(each) for each in self.nonfinite],
             "layers": [each.as_dict() for each in self.layers],

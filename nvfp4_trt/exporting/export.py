@@ -13,7 +13,7 @@ from nvfp4_trt.exporting.trace import trace
 from nvfp4_trt.portable import Metadata, package_versions, save
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from nvfp4_trt.layers import Layer
@@ -41,6 +41,8 @@ def export_module(
     *,
     dynamic: Sequence[str] = (),
     source_sha256: str | Callable[[], str],
+    fixed: Mapping[str, str] | None = None,
+    looked_at: Mapping[str, str] | None = None,
 ) -> OnnxArtifact:
     """Export a quantized module.
 
@@ -50,6 +52,8 @@ def export_module(
         path: the file to write; it appears whole or not at all.
         dynamic: dynamic dimensions, see `dynamic_axes`.
         source_sha256: hash of what the model was loaded from, or what waits for it.
+        fixed: layers that were rewritten before, see `Metadata`.
+        looked_at: what scales or codes were found on, see `Metadata`.
 
     Raises:
         InputSpecError, InputsMismatchError: a dynamic dimension or the batch does not fit the model.
@@ -68,6 +72,8 @@ def export_module(
         source_sha256=source_sha256 if isinstance(source_sha256, str) else source_sha256(),
         example_shapes={name: list(tensor.shape) for name, tensor in batch.items()},
         versions=package_versions(),
+        fixed=dict(fixed or {}),
+        looked_at=dict(looked_at or {}),
     )
     finish(traced.model, metadata, traced.output_names, first_names(quantized.module))
     refer_to_files(traced.model)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from torch import nn
+
+    from nvfp4_trt.loading.loaded import Batch
 
 
 def hash_files(paths: Sequence[Path]) -> str:
@@ -43,10 +45,23 @@ def hash_module(module: nn.Module) -> str:
     """Return the SHA-256 of a module's state dict: names, dtypes, shapes and bytes, by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if not isinstance(tensor, torch.Tensor):
-            continue  # `get_extra_state` may return anything: it is no weight
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if not tensor.is_meta:
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
+        if isinstance(tensor, torch.Tensor):  # `get_extra_state` may return anything: it is no weight
+            _add(digest, name, tensor)
     return digest.hexdigest()
+
+
+def hash_batches(batches: Iterable[Batch]) -> str:
+    """Return the SHA-256 of example inputs: each batch's names, dtypes, shapes and bytes, in order."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(b"batch\n")
+        for name, tensor in sorted(batch.items()):
+            _add(digest, name, tensor)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, name: str, tensor: torch.Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    if not tensor.is_meta:
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)

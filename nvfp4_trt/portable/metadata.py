@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PREFIX = "nvfp4."
+_OPTIONAL = ("fixed", "looked_at")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Metadata:
     """Shapes of the example inputs by name: the optimum of an optimization profile."""
     versions: dict[str, str]
     """Versions of the packages that made the file."""
+    fixed: dict[str, str] = field(default_factory=dict)
+    """Layer that `--fix` rewrote → the rule that it was rewritten for."""
+    looked_at: dict[str, str] = field(default_factory=dict)
+    """Hashes of what was found on inputs (`scales`, those of activations) or looked at them (`inputs`); empty
+    where the recipe looks at none, or it is not known. See `calibration.looked_at`."""
 
     def as_props(self) -> dict[str, str]:
         """Return the entries of the model's `metadata_props`."""
@@ -49,6 +55,7 @@ class Metadata:
             "example_shapes": self.example_shapes,
             "versions": self.versions,
         }
+        fields |= {key: value for key in _OPTIONAL if (value := getattr(self, key))}
         return {_PREFIX + key: json.dumps(value, sort_keys=True) for key, value in fields.items()}
 
 

@@ -155,7 +155,39 @@ def test_a_byte_of_the_weights_beside_a_file(folder, compare, tmp_path):
 
 
 def test_static_scales_are_calibrated_on_the_inputs(folder, compare):
-    assert compare(folder / "static.onnx")[0] == 0
+    status, told = compare(folder / "static.onnx")
+    assert (status, told["per_layer"]["other_inputs"]) == (0, False)
+
+
+def other_batches():
+    return [{name: tensor[:1] for name, tensor in batch.items()} for batch in batches()]
+
+
+def test_other_inputs_than_those_of_the_export_are_said_to_be_the_reason(folder, tmp_path):
+    """Static scales of other inputs differ, and no fault is there."""
+    given, module = other_batches(), make().eval()
+    found = nvfp4_trt.compare(folder / "static.onnx", module, inputs=given, per_layer=True).layers
+    assert found.other_inputs
+    with pytest.raises(BackendsDisagreeError, match="no fault need be there") as caught:
+        found.check()
+    assert "--quantized" in caught.value.hint
+
+    # A calibration goes with any inputs, and another one is told apart.
+    known = nvfp4_trt.calibrate(module, inputs=list(batches()), recipe="w4a4-static")
+    nvfp4_trt.export(
+        module, tmp_path / "m.onnx", inputs=list(batches()), calibration=known, dynamic=["batch,sequence"]
+    )
+    for calibration, other in ((known, False), (None, True)):
+        found = nvfp4_trt.compare(
+            tmp_path / "m.onnx", module, inputs=given, per_layer=True, calibration=calibration
+        ).layers
+        assert (found.other_inputs, found.disagreement is not None) == (other, other)
+
+
+def test_a_recipe_that_looks_at_nothing_goes_with_any_inputs(folder):
+    found = nvfp4_trt.compare(folder / "model.onnx", make().eval(), inputs=other_batches(), per_layer=True).layers
+    assert not found.other_inputs
+    found.check()
 
 
 @pytest.mark.parametrize("layer", ["shared", "down"])

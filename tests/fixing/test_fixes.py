@@ -1,5 +1,8 @@
 """Rewrites of a float module: the same function, and FP4 in the engine afterwards."""
 
+import json
+
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -163,6 +166,21 @@ def test_scales_found_before_belong_to_other_layers(tmp_path):
     found = nvfp4_trt.calibrate(module, inputs=[batch], recipe="w4a4-static")
     with pytest.raises(WrongKindError, match="--fix"):
         nvfp4_trt.export(module, tmp_path / "m.onnx", inputs=[batch], calibration=found, fix=True)
+
+
+def test_a_file_of_rewritten_layers_is_compared_by_their_names(tmp_path):
+    module, batch = vision()
+    path = tmp_path / "m.onnx"
+    nvfp4_trt.export(module, path, inputs=[batch], fix=True)
+    props = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    assert json.loads(props["nvfp4.fixed"])["patches"] == "patch-embedding"
+    found = nvfp4_trt.compare(path, module, inputs=[batch], per_layer=True).layers
+    found.check()
+    names = {"patches.linear", "mix.linear", "thin.linear.linear", "odd.linear", "small.linear"}
+    assert {layer.name for layer in found.layers} == names
+    assert isinstance(module.patches, nn.Conv2d)
+    reported = nvfp4_trt.report(path, tmp_path / "m.html", reference=module, inputs=[batch])
+    assert reported.page.is_file()
 
 
 @pytest.mark.long

@@ -81,6 +81,8 @@ class PerLayer(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
     bound_db: float
+    other_inputs: bool
+    """Whether the recipe looked at inputs, and these are others than those of the export."""
     disagreement: FirstDisagreement | None
     nonfinite: list[FirstNonfinite]
     layers: list[ComparedLayer]
