@@ -27,6 +27,7 @@ def report(
     engine: str | Path | None = None,
     other_engine: str | Path | None = None,
     gpu: str | None = None,
+    dims: Sequence[str] = (),
     bench: str | Path | None = None,
     reference: Source | None = None,
     inputs: GivenInputs = None,
@@ -45,7 +46,9 @@ def report(
         engine: the engine that was built from the file, or its record; by default what lies beside the file under
             its name, as `model.engine.json` beside `model.onnx`.
         other_engine: the same of `other`.
-        gpu: that times are modelled on; by default one of the engine's first target.
+        gpu: that times are modelled on; by default one of the engine's first target, or rtx5090. Where it is named
+            the page shows what `plan` predicts beside the engine that was built.
+        dims: of a file without an engine: ranges of dynamic dimensions for the plan, as `plan` takes them.
         bench: what `bench` measured of the engine of `model`: its `.json` file.
         reference: the float model, as `export` takes it, for errors and activations; of both files, if there are
             two.
@@ -72,7 +75,7 @@ def report(
         measured = _measure(
             files, reference, inputs, input_specs, seed, factory, trust_pickle=trust_pickle, dtype=dtype
         )
-    return write_report(page, sources, engines, gpu, measured, None if bench is None else Path(bench))
+    return write_report(page, sources, engines, gpu, measured, None if bench is None else Path(bench), dims)
 
 
 def _measure(

@@ -26,6 +26,13 @@ from nvfp4_trt.cli.output import output_options, print_result, working
     "--gpu", metavar="NAME", shell_complete=complete_gpu, help="The GPU that times are modelled on, as rtx5090."
 )
 @click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=MIN:OPT:MAX",
+    help="Without an engine: range of a dynamic dimension for the plan, as `plan` takes it.",
+)
+@click.option(
     "--bench", type=click.Path(path_type=Path), help="Times of MODEL's engine, which `nvfp4-trt bench -o` wrote."
 )
 @click.option(
@@ -42,6 +49,7 @@ def report(
     engine: Path | None,
     other_engine: Path | None,
     gpu: str | None,
+    dims: tuple[str, ...],
     bench: Path | None,
     reference: Path | None,
     as_json: bool,
@@ -50,8 +58,9 @@ def report(
 ) -> None:
     """Write a page about MODEL, a portable ONNX file: layers, bytes, modelled time, errors, scales, the audit.
 
-    The page is one file that needs no network. What was not given is said in its place, and how to give it. With
-    OTHER, the page has both side by side; each of the two may also be a page, or the JSON of one.
+    The page is one file that needs no network. Without an engine its kernels and times are what `plan` predicts;
+    with one and --gpu the prediction stands beside. What was not given is said in its place, and how to give it.
+    With OTHER, the page has both side by side; each of the two may also be a page, or the JSON of one.
 
     Example: nvfp4-trt report model.onnx -o report.html --engine model.engine --reference model.pt
     --model models:net --inputs inputs.npz
@@ -63,7 +72,7 @@ def report(
         if reference is None and not source["inputs"] and not source["input_specs"]:  # nothing that takes torch
             sources = [each for each in (model, other) if each is not None]
             check_request(output, sources, (engine, other_engine), gpu)
-            made = write_report(output, sources, (engine, other_engine), gpu, bench=bench)
+            made = write_report(output, sources, (engine, other_engine), gpu, bench=bench, dims=dims)
         else:
             from nvfp4_trt import api
 
@@ -74,6 +83,7 @@ def report(
                 engine=engine,
                 other_engine=other_engine,
                 gpu=gpu,
+                dims=dims,
                 bench=bench,
                 reference=reference,
                 **source_options(source),

@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from nvfp4_trt.building import read_record, record_of, shapes_of
-from nvfp4_trt.errors import FileMissingError, NotOurOnnxError, OnnxInvalidError, WrongKindError
+from nvfp4_trt.errors import FileMissingError, NotOurOnnxError, Nvfp4Error, OnnxInvalidError, WrongKindError
 from nvfp4_trt.portable import layer_scales, load
 from nvfp4_trt.recipe import Recipe
 from nvfp4_trt.reporting import engine as engines
+from nvfp4_trt.reporting import planned
 from nvfp4_trt.reporting.commands import commands
 from nvfp4_trt.reporting.data import Missing, Report
 from nvfp4_trt.reporting.distributions import weight_distributions
 from nvfp4_trt.reporting.measured import Measured
 from nvfp4_trt.reporting.sizes import dtype_name, shares, sized_layers, stored_tensors
+from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
 
     from nvfp4_trt.building import EngineRecord
     from nvfp4_trt.costing import TensorShapes
+    from nvfp4_trt.planning import Plan
     from nvfp4_trt.portable import Metadata
     from nvfp4_trt.reporting.data import Layer
     from nvfp4_trt.timing import Bench
@@ -37,6 +40,7 @@ def collect(
     *,
     engine: Path | None = None,
     gpu: str | None = None,
+    dims: Sequence[str] = (),
     measured: Measured | None = None,
     bench: Bench | None = None,
 ) -> Report:
@@ -46,7 +50,9 @@ def collect(
         source: a file that `nvfp4-trt export` wrote.
         engine: an engine, or its record (`.json`); by default what lies beside `source` under its name, if
             anything does.
-        gpu: that times are modelled on, see `costing.find_gpu`.
+        gpu: that times are modelled on, see `costing.find_gpu`. Where it is named the engine is planned too, as it
+            always is without one.
+        dims: ranges of dynamic dimensions for the plan, where there is no engine.
         measured: what running the model told, if it was run.
         bench: what timing the engine told, if it was timed.
 
@@ -54,7 +60,9 @@ def collect(
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load` and `building.read_record`.
         NotOurOnnxError: also where the recipe is one of another version.
         OnnxInvalidError: a weight cannot be read, or the graph cannot be lowered as the record says.
-        WrongKindError: the record is of an engine of another model, or the times of another engine.
+        WrongKindError: the record is of an engine of another model, the times of another engine, or ranges are
+            given beside an engine.
+        Nvfp4Error: of `planning.plan_file`, where a plan was asked for.
         UnknownGpuError: there are no figures for the GPU.
     """
     model, metadata = load(source)
@@ -73,6 +81,9 @@ def collect(
         layers = engines.with_engine(layers, record, described)
     if bench is not None:
         _check_times(bench, record, source)
+    plan, unplanned = _planned(source, gpu, io["inputs"], record, dims)
+    if plan is not None and record is None:
+        layers = planned.with_plan(layers, plan)
     return Report(
         name=source.name,
         onnx_bytes=_size(source),
@@ -86,14 +97,17 @@ def collect(
         layers=tuple(layers),
         bytes=shares(tensors),
         engine=described,
+        plan=plan,
         bench=bench,
         accuracy=told.outputs,
         batches=told.batches,
         inputs_from=told.inputs_from,
         inputs_random=told.inputs_random,
         reference=told.reference,
-        commands=commands(source.name, metadata, recipe, io["inputs"], record, told.reference, told.input_options),
-        missing=tuple(_missing(source, described is not None, told)),
+        commands=commands(
+            source.name, metadata, recipe, io["inputs"], record, told.reference, told.input_options, gpu or ""
+        ),
+        missing=tuple(_missing(source, described is not None, told, unplanned)),
     )
 
 
@@ -194,7 +208,36 @@ def _check_times(bench: Bench, record: EngineRecord | None, source: Path) -> Non
         )
 
 
-def _missing(source: Path, has_engine: bool, told: Measured) -> list[Missing]:
+def _planned(
+    source: Path,
+    gpu: str | None,
+    inputs: Mapping[str, Sequence[str]],
+    record: EngineRecord | None,
+    dims: Sequence[str],
+) -> tuple[Plan | None, str]:
+    """Return the plan, where there is to be one; or why there is none, where nobody asked for it by a GPU.
+
+    Raises:
+        WrongKindError: ranges are given beside an engine.
+        Nvfp4Error: of `plan_of`, where somebody did.
+    """
+    if record is not None and dims:
+        raise WrongKindError(
+            f"--dim is given, and {record.engine} has a profile",
+            "leave it out: the plan is of the engine's profile",
+        )
+    if record is not None and gpu is None:
+        return None, ""
+    with stage(f"planning {source}"):
+        try:
+            return planned.plan_of(source, gpu or planned.DEFAULT_GPU, inputs, record, dims), ""
+        except Nvfp4Error as error:
+            if gpu or dims:
+                raise
+            return None, error.message
+
+
+def _missing(source: Path, has_engine: bool, told: Measured, unplanned: str) -> list[Missing]:
     file = shlex.quote(source.name)
     engine = shlex.quote(source.with_suffix(".engine").name)
     run = f"nvfp4-trt report {file} -o report.html --reference MODEL --inputs INPUTS"
@@ -203,8 +246,9 @@ def _missing(source: Path, has_engine: bool, told: Measured) -> list[Missing]:
         found.append(
             Missing(
                 section="engine",
-                what="No engine was given: nothing is known of its kernels, nor whether its GEMMs are "
-                "FP4; nvfp4-trt plan predicts what one would be.",
+                what=f"No engine was given, and none could be planned: {unplanned}."
+                if unplanned
+                else "No engine was given: whether its GEMMs are FP4 is not known, and its figures are predicted.",
                 how=f"nvfp4-trt build engine {file} -o {engine}",
             )
         )

@@ -23,6 +23,7 @@ def commands(
     record: EngineRecord | None,
     reference: str,
     input_options: Sequence[str],
+    gpu: str = "",
 ) -> tuple[str, ...]:
     """Return the lines, as a shell takes them; MODEL and INPUTS stand for what the file does not say.
 
@@ -34,6 +35,7 @@ def commands(
         record: of the engine, if there is one.
         reference: the float model, or empty.
         input_options: the options that give the inputs, or none.
+        gpu: what the report's times are modelled on, where it was named.
     """
     model, given = reference or "MODEL", input_options or ("--inputs", "INPUTS")
     packages = [f"{each}=={_public(number)}" for each, number in metadata.versions.items() if each != "nvfp4-trt"]
@@ -48,11 +50,12 @@ def commands(
         build = ["nvfp4-trt", "build", "engine", name, "-o", engine, "--backend", record.backend]
         for target in record.targets:
             build += ["--target", target]
-        for dim, low, best, high in _ranges(inputs, record):
+        for dim, low, best, high in ranges_of(inputs, record):
             build += ["--dim", f"{dim}={low}:{best}:{high}"]
         build += ["--plugin"] if record.plugin else []
         lines.append(shlex.join([*build, "--optimize", record.optimize]))
     report = ["nvfp4-trt", "report", name, "-o", "report.html", *(["--engine", engine] if engine else [])]
+    report += ["--gpu", gpu] if gpu else []
     report += ["--reference", model, *given] if reference else []
     return (*lines, shlex.join(report))
 
@@ -66,7 +69,7 @@ def _recipe_option(recipe: Recipe) -> str:
     return recipe.name if RECIPES.get(recipe.name) == recipe else "recipe.yaml"
 
 
-def _ranges(inputs: Mapping[str, Sequence[str]], record: EngineRecord) -> list[tuple[str, int, int, int]]:
+def ranges_of(inputs: Mapping[str, Sequence[str]], record: EngineRecord) -> list[tuple[str, int, int, int]]:
     """Return each dynamic dimension once, with its range in the profile."""
     found: dict[str, tuple[int, int, int]] = {}
     for name, (_, *dims) in inputs.items():

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nvfp4_trt.recipe import Recipe  # noqa: TC001 (pydantic needs it at run time)
+from nvfp4_trt.planning import Plan  # noqa: TC001 (pydantic needs it at run time)
+from nvfp4_trt.recipe import Recipe  # noqa: TC001
 from nvfp4_trt.timing import Bench  # noqa: TC001
 
 GRID = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -194,6 +195,8 @@ class Report(_Frozen):
     layers: tuple[Layer, ...]
     bytes: tuple[Share, ...]
     engine: Engine | None = None
+    plan: Plan | None = None
+    """What the planner predicts on one GPU: without an engine, or beside it where a GPU was named."""
     bench: Bench | None = None
     """What `nvfp4-trt bench` measured of the engine."""
     accuracy: tuple[Output, ...] = ()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nvfp4_trt.layers import NVFP4, WEIGHT_ONLY
-from nvfp4_trt.reporting import text
+from nvfp4_trt.reporting import planned, text
 from nvfp4_trt.reporting.summary import time_by_kind, worst_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from nvfp4_trt.planning import Plan
     from nvfp4_trt.reporting.data import Engine, Layer, Report
 
     Pair = tuple[float | None, float | None]
@@ -57,12 +58,25 @@ def _sizes(first: Report, second: Report) -> Iterator[Line]:
     yield _line("Portable file", (first.onnx_bytes, second.onnx_bytes), text.size)
     engines = (first.engine, second.engine)
     if not any(engines):
+        yield from _predicted(first.plan, second.plan)
         return
     yield _line("Engine", _of(engines, lambda engine: engine.bytes), text.size)
     yield _line("Kernel launches", _of(engines, lambda engine: engine.launches), text.count)
     told = _line("A run, modelled, µs", _of(engines, lambda engine: engine.microseconds), text.microseconds)
     same_gpu = len({engine.gpu for engine in engines if engine}) == 1
     yield told if same_gpu else told._replace(change="other GPUs")
+
+
+def _predicted(first: Plan | None, second: Plan | None) -> Iterator[Line]:
+    """Yield what is predicted of two models without engines."""
+    if first is None or second is None:
+        return
+    made = planned.ours(first), planned.ours(second)
+    yield _line("Engine, predicted", (made[0].engine_bytes, made[1].engine_bytes), text.size)
+    yield _line("Kernel launches, predicted", (made[0].kernels, made[1].kernels), text.count)
+    times = (made[0].microseconds_modelled, made[1].microseconds_modelled)
+    told = _line("A run, predicted, µs", times, text.microseconds)
+    yield told if first.gpus[0].gpu == second.gpus[0].gpu else told._replace(change="other GPUs")
 
 
 def _of(engines: tuple[Engine | None, Engine | None], what: Callable[[Engine], float]) -> Pair:
@@ -101,8 +115,13 @@ def bytes_of_both(first: Report, second: Report) -> list[Parts]:
 
 
 def time_of_both(first: Report, second: Report) -> list[Parts]:
-    """Return what kernels the modelled time of both goes to, the most first; nothing without an engine."""
+    """Return what kernels the modelled time of both goes to, the most first; of plans where no engine is there."""
     engines = (first.engine, second.engine)
+    if not any(engines):
+        plans = (first.plan, second.plan)
+        return _parts(
+            *({p.kind: p.microseconds for p in planned.time_by_kind(plan)} if plan else {} for plan in plans)
+        )
     return _parts(
         *({part.kind: part.microseconds for part in time_by_kind(each)} if each else {} for each in engines)
     )

@@ -13,7 +13,7 @@ import yaml
 
 from nvfp4_trt.errors import DependencyMissingError
 from nvfp4_trt.recipe import as_mapping
-from nvfp4_trt.reporting import difference, summary, text
+from nvfp4_trt.reporting import difference, planned, summary, text
 from nvfp4_trt.reporting.data import EXPONENTS, GRID
 from nvfp4_trt.reporting.stored import DATA_ID
 
@@ -61,8 +61,10 @@ def render(report: Report) -> str:
         figures=summary.figures(report),
         shown=shown,
         chosen=worst if worst is not None else next(iter(shown), None),
-        times=[] if engine is None else summary.time_by_kind(engine),
-        bounds={} if engine is None else summary.time_by_bound(engine),
+        times=_times(report),
+        bounds=_bounds(report),
+        predicted=[] if report.plan is None else planned.engines_of(report.plan, engine),
+        planned_rows=() if report.plan is None else planned.ours(report.plan).rows,
         most={
             "bytes": max((layer.bytes for layer in report.layers if layer.kind), default=0),
             "layer_time": max((layer.microseconds or 0 for layer in report.layers), default=0),
@@ -77,6 +79,22 @@ def render(report: Report) -> str:
             if chart is not None
         ],
     )
+
+
+def _times(report: Report) -> list[Any]:
+    """Return the modelled time by what kernels do: of the engine, or else of the plan."""
+    if report.engine is not None:
+        return list(summary.time_by_kind(report.engine))
+    return [] if report.plan is None else list(planned.time_by_kind(report.plan))
+
+
+def _bounds(report: Report) -> dict[str, float]:
+    if report.engine is not None:
+        return summary.time_by_bound(report.engine)
+    if report.plan is None:
+        return {}
+    found = planned.ours(report.plan).bounds
+    return {name: time for name, time in sorted(found.items(), key=lambda item: -item[1]) if time}
 
 
 def render_pair(first: Report, second: Report) -> str:

@@ -43,7 +43,8 @@ class Part(NamedTuple):
 
 def figures(report: Report) -> list[Figure]:
     """Return the figures of a report."""
-    return [*_of_file(report), *_of_engine(report.engine), *_of_errors(report)]
+    engine = _of_plan(report) if report.engine is None else _of_engine(report.engine)
+    return [*_of_file(report), *engine, *_of_errors(report)]
 
 
 def _of_file(report: Report) -> Iterator[Figure]:
@@ -70,6 +71,23 @@ def _of_engine(engine: Engine | None) -> Iterator[Figure]:
     shapes = {"x".join(map(str, shapes[1])) for shapes in engine.profile.values()}
     at = f", at {', '.join(sorted(shapes))}" if shapes else ""
     yield Figure("A run, modelled", f"{engine.microseconds:,.0f} µs", f"not measured: {engine.gpu_title}{at}")
+
+
+def _of_plan(report: Report) -> Iterator[Figure]:
+    """Yield what is predicted where no engine was built."""
+    if report.plan is None:
+        return
+    made, on = report.plan.gpus[0].engine("nvfp4"), report.plan.gpus[0]
+    yield Figure("Engine, predicted", text.size(made.engine_bytes), f"for {on.target}; none was given")
+    yield Figure("Kernel launches, predicted", text.count(made.kernels), f"form {made.variant}")
+    others = " and ".join(f"{ratio:.1f} times as long in {name}" for name, ratio in on.speedups.items())
+    shapes = sorted({"x".join(map(str, shape)) for shape in report.plan.shapes.values()})
+    at = f", at {', '.join(shapes)}" if shapes else ""
+    yield Figure(
+        "A run, modelled",
+        f"{made.microseconds_modelled:,.0f} µs",
+        f"neither built nor measured: {on.title}{at}; {others}",
+    )
 
 
 def _of_errors(report: Report) -> Iterator[Figure]:

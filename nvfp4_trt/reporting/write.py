@@ -72,6 +72,7 @@ def write_report(
     gpu: str | None = None,
     measured: Mapping[Path, Measured] | None = None,
     bench: Path | None = None,
+    dims: Sequence[str] = (),
 ) -> Reported:
     """Write the page of one model or of two; see `check_request`, which comes first.
 
@@ -82,6 +83,7 @@ def write_report(
         gpu: see there.
         measured: what running the model told, by file.
         bench: what was measured of the first file's engine, a `.json` file.
+        dims: ranges of dynamic dimensions for plans of files without an engine.
 
     Raises:
         Nvfp4Error: those of `collect`, `read_report` and `load_bench`.
@@ -100,7 +102,7 @@ def write_report(
         with stage(f"reading {source}"):
             named = None if engine is None else Path(engine)
             timed = None if made else times
-            made.append(collect(source, engine=named, gpu=gpu, measured=told.get(source), bench=timed))
+            made.append(collect(source, engine=named, gpu=gpu, dims=dims, measured=told.get(source), bench=timed))
     with stage(f"writing {page}"):
         text = render(made[0]) if len(made) == 1 else render_pair(made[0], made[1])
         with output_file(page) as scratch:

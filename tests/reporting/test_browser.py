@@ -168,6 +168,29 @@ def test_on_paper_everything_is_unfolded(opened, page):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_a_plan_where_there_is_no_engine(opened, made, tmp_path, width):
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(made.onnx.read_bytes())
+    report = nvfp4_trt.report(alone, tmp_path / "p.html", gpu="b200", dims=["batch=8", "sequence=128"]).report
+    tab = opened(tmp_path / "p.html", width)
+    expect(tab.locator("#planned-table tbody tr")).to_have_count(3)
+    first = tab.locator("#planned-table tbody tr").first
+    expect(first).to_contain_text("predicted")
+    expect(first).to_contain_text(f"{report.plan.gpus[0].engine('nvfp4').microseconds_modelled:,.2f}")
+    expect(tab.locator("#bytes")).to_contain_text("B200")
+    tab.locator("summary", has_text="kernels of the NVFP4 engine, predicted").click()
+    rows = tab.locator("#planned-rows-table tbody tr")
+    expect(rows.first).to_be_visible()
+    header = tab.locator("#planned-rows-table thead th", has_text="µs")
+    header.locator("[role=button]").focus()
+    tab.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    times = rows.evaluate_all("rows => rows.map(row => parseFloat(row.cells[7].textContent))")
+    assert times == sorted(times)
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_two_models_on_one_page(opened, page, tmp_path, width):
     made = nvfp4_trt.report(page.path, tmp_path / "pair.html", other=page.path)
     tab = opened(made.page, width)

@@ -3,16 +3,19 @@
 import onnx
 import pytest
 
+import nvfp4_trt
 from nvfp4_trt.building import read_record
 from nvfp4_trt.costing import find_gpu
 from nvfp4_trt.errors import (
     FileMissingError,
     NotAModelError,
     NotOurOnnxError,
+    OnnxInvalidError,
     UnknownGpuError,
     WrongKindError,
 )
 from nvfp4_trt.reporting import collect
+from nvfp4_trt.reporting.planned import engines_of, time_by_kind
 
 LAYERS = {"query", "key", "value", "out", "pooler"}
 
@@ -61,8 +64,56 @@ def test_without_an_engine(made, tmp_path):
     assert report.engine is None
     assert {missing.section for missing in report.missing} == {"engine", "errors", "activations"}
     assert report.missing[0].how == "nvfp4-trt build engine 'a model.onnx' -o 'a model.engine'"
+    assert report.plan.gpus[0].gpu == "rtx5090"
     for given in (made.engine, made.onnx.with_name("heads.engine.json")):
         assert collect(alone, engine=given).engine.file == "heads.engine"
+
+
+def test_without_an_engine_kernels_and_times_are_those_of_the_plan(made, tmp_path):
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(made.onnx.read_bytes())
+    dims = ["batch=1:8:32", "sequence=1:128:512"]
+    report = collect(alone, gpu="b200", dims=dims)
+    expected = nvfp4_trt.plan(alone, gpus=["b200"], dims=dims).gpus[0]
+    shown = report.plan.gpus[0]
+    assert shown.engine("nvfp4") == expected.engine("nvfp4")
+    assert shown.engine("bf16").microseconds_modelled == expected.engine("bf16").microseconds_modelled
+    assert shown.engine("bf16").rows == ()  # 500 layers are to stay below 5 MB
+    linear = [row for row in expected.engine("nvfp4").rows if row.kind == "linear"]
+    timed = [layer for layer in report.layers if layer.microseconds]
+    assert {layer.name for layer in timed} == LAYERS
+    assert sum(layer.microseconds for layer in timed) == pytest.approx(
+        sum(row.microseconds_modelled for row in linear)
+    )
+    parts = time_by_kind(report.plan)
+    assert sum(part.launches for part in parts) == expected.engine("nvfp4").kernels
+    assert parts[0].microseconds == max(part.microseconds for part in parts)
+
+
+def test_the_plan_beside_an_engine_is_of_its_profile(made):
+    assert collect(made.onnx).plan is None
+    report = collect(made.onnx, gpu="rtx5090")
+    built, *predicted = engines_of(report.plan, report.engine)
+    assert [each.precision for each in predicted] == ["nvfp4", "fp8", "bf16"]
+    assert (built.kernels, built.engine_bytes) == (report.engine.launches, made.engine.stat().st_size)
+    dims = ["batch=1:2:8", "sequence=1:6:24"]
+    expected = nvfp4_trt.plan(made.onnx, gpus=["rtx5090"], dims=dims, optimize="off").gpus[0].engine("nvfp4")
+    assert predicted[0].kernels == expected.kernels
+    assert report.plan.shapes["x"] == report.engine.profile["x"][1]
+    assert report.commands[-1].endswith("--engine heads.engine --gpu rtx5090")
+    with pytest.raises(WrongKindError, match="--dim"):
+        collect(made.onnx, gpu="rtx5090", dims=["batch=4"])
+
+
+def test_what_cannot_be_planned_is_reported_without_a_plan(made, tmp_path):
+    model = onnx.load(made.onnx)
+    model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+    onnx.save(model, tmp_path / "odd.onnx")
+    report = collect(tmp_path / "odd.onnx")
+    assert report.plan is None
+    assert "none could be planned" in report.missing[0].what
+    with pytest.raises(OnnxInvalidError):
+        collect(tmp_path / "odd.onnx", gpu="rtx5090")
 
 
 def test_commands_that_make_it_again(page):
