@@ -8,14 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.graph import Builder, array_of, constant, remove_unused, replace_uses
+from nvfp4_trt.passes.graph import Builder, array_of, constant
+from nvfp4_trt.passes.merging import joined, split_columns
 from nvfp4_trt.passes.plugin_nodes import (
     GEMM,
     PLUGIN_DOMAIN,
-    forget,
     gemm_attributes,
     is_plugin,
-    joined,
     layers_of,
     set_layers,
 )
@@ -67,14 +66,7 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
     out = made.outputs[0]
     out.shape = ir.Shape([*list(first.outputs[0].shape or ())[:-1], sum(widths)])
     set_layers(made, layers)
-    sizes = constant(graph, f"{name}.widths", np.array(widths, np.int64))
-    parts = build.node("Split", [out, sizes], "Split", attributes={"axis": -1}, outputs=len(nodes)).outputs
-    for node, part in zip(nodes, parts, strict=True):
-        part.type, part.shape = node.outputs[0].type, node.outputs[0].shape
-        replace_uses(graph, node.outputs[0], part)
-    apart = [value for node in nodes for value in node.inputs[3:] if value is not None]
-    remove_unused(graph, nodes)
-    forget(graph, apart)
+    split_columns(build, out, widths, nodes)
 
 
 def _stack(

@@ -196,11 +196,3 @@ def layers_of(node: ir.Node) -> tuple[str, ...]:
 def layers_at(site: Site) -> tuple[str, ...]:
     """Return the layers that a site's GEMM computes."""
     return layers_of(site.weight) or (site.layer,)
-
-
-def joined(layers: Sequence[str]) -> str:
-    """Return one name for several layers: what they have in common once, then what each is called."""
-    stems, leaves = zip(*(layer.rpartition(".")[::2] for layer in layers), strict=True)
-    if len(set(stems)) > 1:
-        return "+".join(layers)
-    return f"{stems[0]}.{'+'.join(leaves)}" if stems[0] else "+".join(leaves)

@@ -4,11 +4,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from both_sides import CASES, apply, around, assert_leaves_alone, error, prefix
+from both_sides import CASES, apply, around, assert_leaves_alone, assert_same_bits, error, prefix
 from torch import nn
 
 import nvfp4_trt
 from nvfp4_trt.building import build_engine
+from nvfp4_trt.layers import FP8, NVFP4
 from nvfp4_trt.passes import PIPELINE, MergeLinears, lower
 from nvfp4_trt.passes.graph import array_of
 from nvfp4_trt.passes.plugin_nodes import layers_of
@@ -57,11 +58,12 @@ class Twice(nn.Module):
         return self.left(x) + self.right(x)
 
 
-def exported(module, folder, recipe="w4a4-static", dtype=torch.float16):
+def exported(module, folder, recipe="w4a4-static", dtype=torch.float16, fp8=()):
     torch.manual_seed(0)
     path = folder / "model.onnx"
     x = torch.randn(2, 16, 64).to(dtype)
-    nvfp4_trt.export(module.eval().to(dtype), path, recipe=recipe, inputs=[{"x": x}], dynamic=("batch,sequence",))
+    options = {"inputs": [{"x": x}], "dynamic": ("batch,sequence",), "fp8": fp8}
+    nvfp4_trt.export(module.eval().to(dtype), path, recipe=recipe, **options)
     return path
 
 
@@ -106,6 +108,24 @@ def test_a_small_weight_beside_a_large_one_moves_by_rounding_alone(recipe, dtype
     assert error(run) < BOUND[dtype]
 
 
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("recipe", ["w4a4-static", "w4a4-dynamic-token"])
+def test_fp8_layers_keep_their_meaning_bit_for_bit(recipe, dtype, tmp_path):
+    model = prefix(MergeLinears, exported(Pair(), tmp_path, recipe, getattr(torch, dtype), fp8=("*",)))
+    x = np.random.default_rng(0).normal(0, 1, (4, 32, 64)).astype(model.graph.inputs[0].dtype.numpy())
+    run = apply(MergeLinears, model, {"x": x})
+    assert run.changes == 1
+    assert_same_bits(run)
+    (site,) = find_sites(model.graph)
+    assert layers_of(site.weight) == ("left", "right")
+    assert [list(value.shape) for value in site.weight.inputs] == [[88, 64], [88, 1]]
+    assert not [name for name in model.graph.initializers if name.startswith(("left.weight", "right.weight"))]
+
+
+def test_an_fp4_layer_and_an_fp8_layer_stay_apart(tmp_path):
+    assert_leaves_alone(MergeLinears, prefix(MergeLinears, exported(Pair(), tmp_path, fp8=("left",))))
+
+
 @pytest.mark.parametrize("module", [Twice(), Gated(up=100)], ids=["of-two-modules", "no-multiple-of-8"])
 def test_what_is_left_apart(module, tmp_path):
     assert_leaves_alone(MergeLinears, prefix(MergeLinears, exported(module, tmp_path)))
@@ -145,12 +165,17 @@ def test_tensorrt_builds_one_fp4_gemm(recipe, tmp_path):
 
 
 @pytest.mark.long
-def test_without_the_pass_there_are_more(tmp_path, monkeypatch):
-    """The fact that the pass lives on: with a static scale, TensorRT leaves gate and up apart."""
-    path = exported(Gated(), tmp_path)
+@pytest.mark.parametrize(
+    ("recipe", "fp8"), [("w4a4-static", ()), ("w4a4-static", ("*",)), ("w4a4-dynamic-token", ("*",))]
+)
+def test_without_the_pass_there_are_more(recipe, fp8, tmp_path, monkeypatch):
+    """The fact that the pass lives on: TensorRT leaves FP8 layers apart, and FP4 ones with a static scale."""
+    path = exported(Gated(), tmp_path, recipe, fp8=fp8)
     merged = build_engine(path, tmp_path / "merged.engine", backend="tensorrt_rtx")
     without = tuple(kind for kind in PIPELINE if kind is not MergeLinears)
     monkeypatch.setattr("nvfp4_trt.passes.PIPELINE", without)
     apart = build_engine(path, tmp_path / "apart.engine", backend="tensorrt_rtx")
     assert merged.audit.kernels < apart.audit.kernels
+    assert merged.audit.counts(FP8 if fp8 else NVFP4) == (3, 3)
+    assert sum(row.type == "gemm" for row in merged.record.rows) == 2
     assert merged.audit.weight_bytes == apart.audit.weight_bytes
