@@ -13,6 +13,7 @@ from nvfp4_trt.atomic import check_writable, output_file, output_folder
 from nvfp4_trt.auditing import Audit, Row  # noqa: TC001 (pydantic needs them at run time)
 from nvfp4_trt.building.backends import Backend, choose_backend
 from nvfp4_trt.building.candidate import LOG, Candidate, Plan
+from nvfp4_trt.building.followed import lowering_of
 from nvfp4_trt.building.plugins import LIBRARY, choose_plugin
 from nvfp4_trt.building.profiles import complete_ranges, parse_ranges
 from nvfp4_trt.building.search import search
@@ -102,14 +103,16 @@ def lower_file(source: Path, output: Path, *, plugin: bool = False, bodies: bool
 
     Raises:
         FileMissingError, NotAModelError, NotOurOnnxError: see `portable.load`.
+        OnnxInvalidError: its graph contradicts itself.
         OutputUnwritableError, DiskFullError: see `nvfp4_trt.atomic`.
     """
     check_writable(output)
     model, _ = load(source)
-    lowering = lower(model, plugin=plugin, portable_rest=bodies)
-    if plugin and not bodies:
-        strip_plugin_functions(model)
-    save(model, output)
+    with lowering_of(source):
+        lowering = lower(model, plugin=plugin, portable_rest=bodies)
+        if plugin and not bodies:
+            strip_plugin_functions(model)
+        save(model, output)
     return lowering
 
 

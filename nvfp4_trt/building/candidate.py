@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from nvfp4_trt.auditing import Audit, Row, audit_engine, parse_record
 from nvfp4_trt.building.aot_nodes import use_aot_nodes
+from nvfp4_trt.building.followed import lowering_of
 from nvfp4_trt.building.outcomes import outcome_key
 from nvfp4_trt.building.plugins import plugin_gemms
 from nvfp4_trt.building.profiles import make_profile
@@ -193,13 +194,14 @@ def _lowered(plan: Plan, variant: Variant, lowered: Path, model: ir.Model, block
     profile = make_profile(model.graph.inputs, variant.ranges(plan.ranges), plan.metadata.example_shapes)
     extents = variant.extents(plan.ranges)
     plugin = plan.plugin is not None
-    lowering = lower(model, plugin=plugin, form=variant.form, extents=extents, pad_rows=variant.padded)
-    shapes = shapes_at(model, {name: each.opt for name, each in profile.items()})
-    if plan.plugin is not None:
-        strip_plugin_functions(model)
-        if plan.plugin.form == "aot":
-            use_aot_nodes(model)
-    save(model, lowered)
+    with lowering_of(plan.source):
+        lowering = lower(model, plugin=plugin, form=variant.form, extents=extents, pad_rows=variant.padded)
+        shapes = shapes_at(model, {name: each.opt for name, each in profile.items()})
+        if plan.plugin is not None:
+            strip_plugin_functions(model)
+            if plan.plugin.form == "aot":
+                use_aot_nodes(model)
+        save(model, lowered)
     spec = BuildSpec(
         backend=plan.backend.name,
         targets=plan.targets,

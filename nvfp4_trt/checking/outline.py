@@ -10,8 +10,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import inliner, shape_inference
 
-from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, OnnxInvalidError
-from nvfp4_trt.portable import DOMAIN, looks_like_onnx
+from nvfp4_trt.errors import NotAModelError, OnnxInvalidError
+from nvfp4_trt.portable import DOMAIN, check_is_file, undecodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,20 +93,13 @@ def subgraphs_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
 
 
 def _parsed(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise FileMissingError(f"{path} does not exist", "check the path")
+    check_is_file(path, "check the path")
     data = path.read_bytes()
-    if not data:
-        raise FileTruncatedError(f"{path} is empty (0 bytes)", "copy or download it again")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        if looks_like_onnx(data):
-            raise FileTruncatedError(
-                f"{path} starts like an ONNX file, and is damaged or ends too early", "copy or download it again"
-            ) from error
-        raise NotAModelError(f"{path} is not an ONNX file", "give an .onnx file") from error
+        raise undecodable(path) from error
     if not model.HasField("graph"):
         raise NotAModelError(f"{path} holds no ONNX graph", "give an .onnx file")
     return model

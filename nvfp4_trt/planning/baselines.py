@@ -52,19 +52,23 @@ def to_fp8(model: ir.Model) -> None:
         # Layers that shared a quantizer share its like.
         name = f"{site.layer if site.quantize is None else site.quantize.name}/fp8"
         if name not in made:
-            made[name] = _fp8_activation(graph, name, x, scale or one, before=site.quantize or site.gemm)
+            made[name] = _fp8_activation(
+                graph, name, x, scale or one, dtype=_dtype(site.weight), before=site.quantize or site.gemm
+            )
         site.gemm.replace_input_with(0, made[name])
         _fp8_weight(graph, site.layer, site.weight)
     remove_ours(model)
 
 
-def _fp8_activation(graph: ir.Graph, name: str, x: ir.Value, scale: ir.Value, *, before: ir.Node) -> ir.Value:
-    """Return the activation, quantized to FP8 and dequantized."""
+def _fp8_activation(
+    graph: ir.Graph, name: str, x: ir.Value, scale: ir.Value, *, dtype: ir.DataType, before: ir.Node
+) -> ir.Value:
+    """Return the activation, quantized to FP8 and dequantized to the weight's dtype: its own may not be known."""
     codes = ir.node("Fp8Quantize", [x, scale], domain=DOMAIN, name=f"{name}/codes")
     _like(codes, x, _E4M3)
-    attributes = {"dtype": int(x.dtype or ir.DataType.FLOAT16)}
+    attributes = {"dtype": int(dtype)}
     values = ir.node("Fp8Dequantize", [codes.outputs[0], scale], attributes, domain=DOMAIN, name=f"{name}/values")
-    _like(values, x, x.dtype or ir.DataType.FLOAT16)
+    _like(values, x, dtype)
     graph.insert_before(before, [codes, values])
     return values.outputs[0]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 _TILE_ROWS, _TILE_COLUMNS = 128, 4
-_HEADED = 4
+_ROWS, _HEADED = 3, 4
 _TABLES_OF_TILES = 6
 """Kernels that make a table of an attention's tiles where its mask is known but for the batch."""
 _FIXED_MATH = ("keys turned", "scores", "softmax", "sums")
@@ -123,7 +123,7 @@ class _Makers:
             yield from self._product(group, group.product)
         elif group.kind is Kind.QUANTIZER:
             yield from self._quantizer(group)
-        elif group.kind is Kind.ATTENTION:
+        elif group.kind is Kind.ATTENTION and self._is_followed(group):
             yield from self._attention(group)
         elif group.kind is Kind.CONVOLUTION:
             yield from self._convolution(group)
@@ -209,6 +209,11 @@ class _Makers:
         if maker is not None and self.outline.role(maker) is Role.QUANTIZER:
             name = f"{maker.name}/tiles"
         return [codes, tiles(name or "", math.prod(lead), k)]
+
+    def _is_followed(self, group: Group) -> bool:
+        """Tell whether the shapes of query and keys are known; else it is one kernel, of unknown extents."""
+        (node,) = group.nodes
+        return all(len(self.outline.shape(value)) >= _ROWS for value in node.inputs[:2])
 
     def _attention(self, group: Group) -> Iterator[Kernel]:
         (node,) = group.nodes

@@ -1,6 +1,6 @@
 """The portable ONNX file: its operators and their bodies, its metadata, reading and writing; without torch."""
 
-from nvfp4_trt.portable.files import load, looks_like_onnx, read_any, save
+from nvfp4_trt.portable.files import check_is_file, load, looks_like_onnx, read_any, save, undecodable
 from nvfp4_trt.portable.functions import (
     BLOCK,
     DOMAIN,
@@ -37,6 +37,7 @@ __all__ = [
     "Metadata",
     "Site",
     "StoredWeight",
+    "check_is_file",
     "decode_table",
     "e2m1_values",
     "find_sites",
@@ -54,5 +55,6 @@ __all__ = [
     "save",
     "stored_weights",
     "swizzle_bytes",
+    "undecodable",
     "unswizzle_bytes",
 ]

@@ -6,21 +6,25 @@ from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
 from nvfp4_trt.atomic import output_folder
-from nvfp4_trt.errors import FileMissingError, NotAModelError, NotOurOnnxError
+from nvfp4_trt.errors import FileMissingError, FileTruncatedError, NotAModelError, NotOurOnnxError
 from nvfp4_trt.portable.functions import DOMAIN
+from nvfp4_trt.portable.held import check_held
 from nvfp4_trt.portable.metadata import read_metadata
 from nvfp4_trt.portable.writing import write_beside, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nvfp4_trt.errors import Nvfp4Error
     from nvfp4_trt.portable.metadata import Metadata
 
 LIMIT = 2**31 - 2**26
 """Above this many bytes of weights a file keeps them beside it: protobuf ends at 2 GiB."""
 _MIN_EXTERNAL = 1024
+_HEAD = 16
 
 
 def save(model: ir.Model, path: Path, *, limit: int = LIMIT) -> None:
@@ -51,14 +55,53 @@ def read_any(path: Path) -> ir.Model:
     """Read an ONNX file, ours or not.
 
     Raises:
-        NotAModelError: it cannot be read as ONNX.
+        FileMissingError: there is no such file.
+        FileTruncatedError: it is empty, or ends too early.
+        NotAModelError: it cannot be read as ONNX, or is a folder.
+        FileMissingError, FileTruncatedError, OnnxInvalidError: see `check_held`.
     """
+    check_is_file(path, "give an .onnx file")
     try:
-        return ir.load(path)
+        model = ir.load(path)
+    except DecodeError as error:
+        raise undecodable(path) from error
     except Exception as error:
         raise NotAModelError(
             f"{path} is not an ONNX file: {error}".split("\n")[0], "give an .onnx file"
         ) from error
+    check_held(model, path)
+    return model
+
+
+def check_is_file(path: Path, hint: str) -> None:
+    """Refuse a path that holds nothing to read.
+
+    Args:
+        path: of what should be a file.
+        hint: where there is none.
+
+    Raises:
+        FileMissingError: there is none.
+        FileTruncatedError: it is empty.
+        NotAModelError: it is a folder.
+    """
+    if path.is_dir():
+        raise NotAModelError(f"{path} is a folder", "give an .onnx file")
+    if not path.is_file():
+        raise FileMissingError(f"{path} does not exist", hint)
+    if not path.stat().st_size:
+        raise FileTruncatedError(f"{path} is empty (0 bytes)", "copy or download it again")
+
+
+def undecodable(path: Path) -> Nvfp4Error:
+    """Return the error for a file that protobuf cannot read: a damaged ONNX file, or another kind of file."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if looks_like_onnx(head):
+        return FileTruncatedError(
+            f"{path} starts like an ONNX file, and is damaged or ends too early", "copy or download it again"
+        )
+    return NotAModelError(f"{path} is not an ONNX file", "give an .onnx file")
 
 
 def load(path: Path) -> tuple[ir.Model, Metadata]:
@@ -66,11 +109,12 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
 
     Raises:
         FileMissingError: there is no such file, or its external data is missing.
+        FileTruncatedError: it is empty, or it or its external data ends too early.
+        OnnxInvalidError: a tensor has not the bytes of its shape, or lies outside of the file's folder.
         NotAModelError: the file is not ONNX.
         NotOurOnnxError: it is, and carries no `nvfp4` nodes or metadata.
     """
-    if not path.is_file():
-        raise FileMissingError(f"{path} does not exist", "make it with `nvfp4-trt export`")
+    check_is_file(path, "make it with `nvfp4-trt export`")
     model = read_any(path)
     if not model.graph.inputs and not len(model.graph):
         raise NotAModelError(f"{path} is not an ONNX file", "give an .onnx file")
@@ -86,10 +130,6 @@ def load(path: Path) -> tuple[ir.Model, Metadata]:
             f"{path} holds no nodes of the domain {DOMAIN!r}; it has been lowered already",
             "give the file that `nvfp4-trt export` wrote",
         )
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor) and not (path.parent / tensor.location).is_file():
-            raise FileMissingError(f"{path} keeps its weights in {tensor.location}, which is missing", "copy both")
     return model, metadata
 
 

@@ -56,7 +56,7 @@ def write_beside(model: ir.Model, path: Path, data: Path, *, at_least: int) -> N
     with data.open("wb") as file:
         for each in placed:
             _write_tensor(file, each.tensor)
-    with _as_external(placed, data.name):
+    with _as_external(placed, data.name), _small_inside(model, at_least):
         path.write_bytes(ir.serde.serialize_model(model).SerializeToString())
 
 
@@ -74,7 +74,7 @@ def write_whole(model: ir.Model, path: Path, outline: Path, *, at_least: int) ->
         for value in model.graph.initializers.values()
         if _is_large(value, at_least)
     ]
-    with _as_external(large, path.name):
+    with _as_external(large, path.name), _small_inside(model, at_least):
         proto = ir.serde.serialize_model(model)
     tensors = {each.value.name: each.tensor for each in large}
     offsets = {}
@@ -114,6 +114,24 @@ def _as_external(placed: Sequence[_Placed], location: str) -> Iterator[None]:
         yield
     finally:
         for value, tensor, _ in placed:
+            value.const_value = tensor
+
+
+@contextmanager
+def _small_inside(model: ir.Model, at_least: int) -> Iterator[None]:
+    """Let small tensors of another file be in memory while the model is serialized, or it would name that file."""
+    small = [
+        (value, tensor)
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if isinstance(tensor := value.const_value, ir.ExternalTensor) and tensor.nbytes < at_least
+    ]
+    for value, tensor in small:
+        value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    try:
+        yield
+    finally:
+        for value, tensor in small:
             value.const_value = tensor
 
 

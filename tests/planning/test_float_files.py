@@ -232,6 +232,30 @@ def test_products_in_branches_stay_as_they_are(tmp_path):
     assert any("inside a branch" in note for note in plan.notes)
 
 
+def test_a_portable_file_whose_shapes_a_tool_dropped_is_planned(portable, tmp_path):
+    """Some passes want the shapes that it says; what FP8 and bf16 are made of does not."""
+    model = onnx.load(portable("heads", "w4a4-static").path)
+    model.graph.ClearField("value_info")
+    onnx.save(model, tmp_path / "bare.onnx")
+    expected = nvfp4_trt.plan(portable("heads", "w4a4-static").path, gpus=["rtx5090"])
+    found = nvfp4_trt.plan(tmp_path / "bare.onnx", gpus=["rtx5090"])
+    assert found.notes == ()
+    for precision in ("fp8", "bf16"):
+        assert found.gpus[0].engine(precision).kernels == expected.gpus[0].engine(precision).kernels
+
+
+def test_an_attention_behind_an_unknown_operator_is_one_kernel(tmp_path):
+    def attend(model):
+        model.graph.node.append(helper.make_node("Foo", ["r1"], ["f"], name="foo", domain="acme"))
+        model.graph.node.append(helper.make_node("Attention", ["f", "f", "f"], ["end"], name="attention"))
+        model.graph.output[0].name = "end"
+        model.opset_import.append(helper.make_opsetid("acme", 1))
+
+    plan = plan_of(linears(tmp_path / "attention.onnx", opset=23, change=attend), "rows=8")
+    assert [row.kernels for row in plan.gpus[0].engine("nvfp4").rows if row.name == "attention"] == [1]
+    assert any("unknown shape" in note for note in plan.notes)
+
+
 def test_torch_is_not_needed(tmp_path):
     path = linears(tmp_path / "float.onnx")
     code = (
