@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _SYNTAX = re.compile(r"(?P<name>[^=]+)=(?P<min>\d+)(?::(?P<opt>\d+):(?P<max>\d+))?")
 HEADROOM = 4
 """By default a dimension may grow to this many times its extent in the example."""
+LARGEST = 2**31 - 1
+"""Extent of a dimension of TensorRT's, whose indices have 32 bits."""
 
 
 class Range(NamedTuple):
@@ -38,7 +40,7 @@ def parse_ranges(specs: Sequence[str]) -> dict[str, Range]:
 
     Raises:
         InputSpecError: it is neither.
-        ProfileError: not `1 <= MIN <= OPT <= MAX`.
+        ProfileError: not `1 <= MIN <= OPT <= MAX <= LARGEST`.
     """
     found = {}
     for spec in specs:
@@ -49,6 +51,8 @@ def parse_ranges(specs: Sequence[str]) -> dict[str, Range]:
         made = Range(low, int(match["opt"] or low), int(match["max"] or low))
         if not 1 <= made.min <= made.opt <= made.max:
             raise ProfileError(f"--dim {spec!r} is not an ascending range", "give 1 <= MIN <= OPT <= MAX")
+        if made.max > LARGEST:
+            raise ProfileError(f"--dim {spec!r} is more than a dimension can be", f"give at most {LARGEST}")
         found[match["name"]] = made
     return found
 

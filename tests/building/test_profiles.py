@@ -38,6 +38,13 @@ def test_ranges_ascend_from_1(low, best, most):
             parse_ranges([spec])
 
 
+@pytest.mark.parametrize("extent", [2**31, 10**20])
+def test_what_no_dimension_can_be_is_refused(extent):
+    with pytest.raises(ProfileError, match="more than a dimension can be"):
+        parse_ranges([f"d=1:{extent}:{extent}"])
+    assert parse_ranges([f"d={2**31 - 1}"])["d"].max == 2**31 - 1
+
+
 def test_default_is_from_1_over_the_example_to_its_multiple():
     profile = make_profile([value("x", "batch", 64)], {}, {"x": [3, 64]})
     assert profile == {"x": ((1, 64), (3, 64), (3 * HEADROOM, 64))}
