@@ -93,13 +93,24 @@ class _Search:
 
         Where all outcomes are known from before, only the one that wins is built.
         """
-        prepared = [prepare(self.plan, variant, self.work / variant.name / self.name) for variant in each]
-        known = [self._recall(made) for made in prepared] if len(each) > 1 else []
-        if known and all(known):
-            built = [x for m, k in zip(prepared, known, strict=True) for x in self._settle(m, k, 0, keep=False)]
-            return self._again(_best(built)) if built else []
-        outcomes = run_builds([Job(x.spec, x.folder, x.variant != each[0]) for x in prepared], self.until)
-        return [b for x, how in zip(prepared, outcomes, strict=True) for b in self._settle(x, how, 0, keep=True)]
+        made: dict[Variant, Prepared] = {}
+
+        def prepared(variant: Variant) -> Prepared:
+            if variant not in made:
+                made[variant] = prepare(self.plan, variant, self.work / variant.name / self.name)
+            return made[variant]
+
+        if len(each) > 1 and self._recall(prepared(each[0])) is not None:
+            known = [self._recall(prepared(variant)) for variant in each]
+            if all(known):
+                ended = zip(each, known, strict=True)
+                built = [x for v, k in ended for x in self._settle(prepared(v), k, 0, keep=False)]
+                return self._again(_best(built)) if built else []
+        # The one that TensorRT takes longest for begins, and the plain one is prepared meanwhile.
+        order = [*each[1:2], each[0], *each[2:]]
+        jobs = (Job(prepared(v).spec, prepared(v).folder, v != each[0]) for v in order)
+        outcomes = dict(zip(order, run_builds(jobs, self.until), strict=True))
+        return [x for v in each for x in self._settle(prepared(v), outcomes[v], 0, keep=True)]
 
     def _again(self, winner: Built) -> list[Built]:
         """Build what an earlier build's record says is the best."""
