@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nvfp4_trt.passes.attention_shapes import AttentionShapes
 from nvfp4_trt.passes.base import LoweringPass
-from nvfp4_trt.passes.block_quantizers import BlockQuantizers
+from nvfp4_trt.passes.block_quantizers import QUARTER, BlockQuantizers
 from nvfp4_trt.passes.first_blocks import KEPT_BLOCKS, Blocks, find_blocks, keep_first_blocks
 from nvfp4_trt.passes.fixed_dims import fix_dims
 from nvfp4_trt.passes.flatten_rows import FlattenRows
@@ -167,6 +167,7 @@ __all__ = [  # noqa: PLE0604
     "PLUGIN_DOMAIN",
     "PLUGIN_PASSES",
     "PLUGIN_PIPELINE",
+    "QUARTER",
     "Blocks",
     "Form",
     "Lowering",

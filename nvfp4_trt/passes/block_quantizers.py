@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
+QUARTER = 4
+"""Elements of a block that one ReduceMax takes the largest of. Up to so many, TensorRT unrolls a reduction and
+fuses it as pointwise arithmetic; over 8 or 16 it ends a kernel."""
 _LEAST_STEP = np.float32(2.0**-9)
 """The smallest e4m3 number. It stands in for a block scale of zero where codes are divided by it: whatever the
 codes are then, they are multiplied by that zero again."""
@@ -35,8 +38,8 @@ class BlockQuantizers(LoweringPass):
 
     TensorRT's own quantizer is a kernel, and in a graph of dynamic shape the layout of its scales another. As
     standard operators, both are part of the kernel in front, where that is no reduction, or of one kernel. What
-    it takes: the block's amax is no ReduceMax, which would end a kernel, but a Max of the block's 16 elements
-    apart; and the number of rows must be dynamic, or TensorRT moves the layout in front of that Max.
+    it takes: the block's amax is no ReduceMax over 16, which would end a kernel, but two over four; and the number
+    of rows must be dynamic, or TensorRT moves the layout in front of the Max behind them.
 
     Needs: activations are rows (`FlattenRows`), every quantizer's scale is a constant (`OuterScale`), weights are
     standard (`Fp4Weights`). After: no quantizer of an activation with K known and rank 2 is `nvfp4`'s; those of
@@ -85,7 +88,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
         if user.inputs[2] is not scale:
             own = build.node("DequantizeLinear", [stored, user.inputs[2]], "scales", like=steps).outputs[0]
         replace_uses(graph, out, dequantize_blocks(build, codes, own, out))
-    remove_unused(graph, [*dequantizers, node])
+    remove_unused(graph, [*dequantizers, node, given.producer()])  # the last: a Cast that `_wide` went round
     return True
 
 
@@ -120,18 +123,11 @@ def _wide(x: ir.Value, build: Builder) -> ir.Value:
 
 
 def _block_amax(x: ir.Value, rows: int | ir.SymbolicDim, k: int, nodes: _Fp32) -> ir.Value:
-    """Return the largest magnitude of each block of 16, `[rows, K / 16]`, by pairs."""
-    count = k // BLOCK
-    apart = constant(nodes.graph, f"nvfp4.blocks_{k}", np.array([-1, count, BLOCK], np.int64))
-    x = nodes.add("Reshape", [x, apart], "blocks", ir.Shape([rows, count, BLOCK]))
-    ones = constant(nodes.graph, "nvfp4.ones_16", np.ones(BLOCK, np.int64))
-    split = nodes.build.node("Split", [x, ones], "elements", attributes={"axis": 2}, outputs=BLOCK)
-    column = ir.Shape([rows, count, 1])
-    for element in split.outputs:
-        element.type, element.shape = _FLOAT, column
-    left = [nodes.add("Abs", [e], f"magnitude_{i}", column) for i, e in enumerate(split.outputs)]
-    while len(left) > 1:
-        pairs = zip(left[::2], left[1::2], strict=True)
-        left = [nodes.add("Max", [*pair], f"peak_{len(left) // 2}_{i}", column) for i, pair in enumerate(pairs)]
-    flat = constant(nodes.graph, f"nvfp4.rows_{count}", np.array([-1, count], np.int64))
-    return nodes.add("Reshape", [left[0], flat], "block_amax", ir.Shape([rows, count]))
+    """Return the largest magnitude of each block of 16, `[rows, K / 16]`: of each quarter, then of the four."""
+    count, quarters = k // BLOCK, BLOCK // QUARTER
+    magnitude = nodes.add("Abs", [x], "magnitude", ir.Shape([rows, k]))
+    apart = constant(nodes.graph, f"nvfp4.blocks_{k}", np.array([-1, count, quarters, QUARTER], np.int64))
+    parts = nodes.add("Reshape", [magnitude, apart], "quarters", ir.Shape([rows, count, quarters, QUARTER]))
+    last, dropped = constant(nodes.graph, "nvfp4.last", np.array([-1], np.int64)), {"keepdims": 0}
+    peaks = nodes.add("ReduceMax", [parts, last], "peaks", ir.Shape([rows, count, quarters]), dropped)
+    return nodes.add("ReduceMax", [peaks, last], "block_amax", ir.Shape([rows, count]), dropped)

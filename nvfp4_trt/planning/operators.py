@@ -22,7 +22,7 @@ class Role(StrEnum):
     REDUCTION = "reduction"
     """Fuses, and has rows that it reduces: a kernel has rows of one kind."""
     BLOCKS = "blocks"
-    """Makes FP4 codes from standard operators; fuses, and has blocks for its rows."""
+    """Makes FP4 codes, or a block's maximum, of standard operators; fuses, and has blocks for its rows."""
     SOURCE = "source"
     """Makes a tensor out of extents."""
     EXTENT = "extent"

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from nvfp4_trt.auditing.record import BITS
 from nvfp4_trt.costing.inference import Inference
+from nvfp4_trt.passes import QUARTER
 from nvfp4_trt.planning.operators import Role, role_of
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Outline:
         role = role_of(node.domain, node.op_type)
         if node.op_type == "QuantizeLinear" and node.outputs[0].dtype == ir.DataType.FLOAT4E2M1:
             return Role.BLOCKS
+        if node.op_type == "ReduceMax" and self.shape(node.inputs[0])[-1:] == (QUARTER,):
+            return Role.BLOCKS  # of `BlockQuantizers`
         if role is Role.PRODUCT and self.shape(node.inputs[0])[-1:] == (1,):
             return Role.POINTWISE  # an outer product, as of positions and frequencies
         return role

@@ -43,7 +43,7 @@ def _rows(node: ir.Node, outline: Outline, *, on_rows: bool) -> Rows | None:
     """Return what a reduction has a result for; None of another node."""
     role = outline.role(node)
     shape = outline.shape(node.inputs[0]) if node.inputs else ()
-    if role is Role.BLOCKS or _takes_blocks_apart(node, outline):
+    if role is Role.BLOCKS:
         return (-BLOCK,)
     if role is not Role.REDUCTION:
         return None
@@ -54,12 +54,6 @@ def _rows(node: ir.Node, outline: Outline, *, on_rows: bool) -> Rows | None:
         axis = node.attributes.get_int(_AXIS, -1)
         kept = tuple(dim for dim in shape[: axis % max(1, len(shape))] if dim != 1)
     return (math.prod(kept),) if on_rows and kept else kept
-
-
-def _takes_blocks_apart(node: ir.Node, outline: Outline) -> bool:
-    """Tell whether a node is the Split that `BlockQuantizers` begins with."""
-    parts = len(node.outputs)
-    return node.op_type == "Split" and parts == BLOCK and outline.shape(node.outputs[0])[-1:] == (1,)
 
 
 def _stages(nodes: Sequence[ir.Node], rows: Mapping[ir.Node, Rows], picks: set[ir.Node]) -> dict[ir.Node, int]:

@@ -8,7 +8,7 @@ from tiny_networks import Network, fp8_linear, linear, rows_of
 
 import nvfp4_trt
 from nvfp4_trt.errors import ParseFailedError
-from nvfp4_trt.passes import MaximumApart, lower
+from nvfp4_trt.passes import MaximumApart, block_quantizers, lower
 from nvfp4_trt.portable import load
 from nvfp4_trt.quantization.select import MIN_K
 
@@ -136,6 +136,19 @@ def test_an_fp8_weight_with_an_unquantized_activation_is_no_fp8_gemm(tmp_path):
     assert any(row.reads_fp8_weight for row in rows)
 
 
+@pytest.mark.parametrize("op", ["Add", "Mul", "Relu"])
+def test_an_fp4_gemm_takes_nothing_along(tmp_path, op):
+    net = Network()
+    product = net.matmul(
+        net.quantized("x", net.constant("scale", np.float32(1))), net.quantized_weight(64, 64), "p"
+    )
+    other = [net.constant("row", np.arange(64, dtype=np.float32))] if op != "Relu" else []
+    rows = rows_of(tmp_path, net.model((128, 64), [net.add(op, [product, *other], "y")]))
+    (gemm,) = gemms(rows)
+    assert gemm.is_fp4_gemm
+    assert "y" not in gemm.onnx
+
+
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def bert(request, tmp_path_factory):
     """A BERT of two layers with its pooler, built with every recipe: the audits by recipe."""
@@ -228,6 +241,25 @@ def test_an_activation_computed_twice_is_never_written(tmp_path, mlps, monkeypat
     assert twice == 0
     monkeypatch.setattr(MaximumApart, "run", lambda *_: 0)
     assert written("once") == (launches, 2)
+
+
+def test_a_maximum_over_four_is_part_of_a_kernel_and_one_over_eight_ends_it(tmp_path, mlps, monkeypatch):
+    profile = {"input": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}
+    fours = lowered_rows(tmp_path / "fours", mlps, profile, form="blocks")
+    monkeypatch.setattr(block_quantizers, "QUARTER", 8)
+    eights = lowered_rows(tmp_path / "eights", mlps, profile, form="blocks")
+    quantizers = 4
+    assert sum(row.is_launch for row in eights) == sum(row.is_launch for row in fours) + quantizers
+
+
+def test_a_kernel_that_finds_a_rows_maximum_writes_no_codes(tmp_path, mlps):
+    """So that a scale for each token is a kernel more than a constant one, wherever a constant's is one kernel."""
+    profile = {"input": ((1, 1, 64), (8, 128, 64), (32, 512, 64))}
+    rows = lowered_rows(tmp_path / "blocks", mlps, profile, form="blocks")
+    reducing = [row for row in rows if any(name.endswith("PerTokenScale/ReduceMax") for name in row.onnx)]
+    writing = [row for row in rows if any(o.is_fp4 for o in row.outputs)]
+    assert len(reducing) == len(writing) == 4
+    assert not [row for row in reducing if row in writing]
 
 
 def test_rows_padded_to_whole_tiles_spare_a_kernel_a_quantizer(tmp_path, mlps):

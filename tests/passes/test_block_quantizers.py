@@ -46,3 +46,17 @@ def test_rank_3_is_left_to_tensorrts_operator(portable):
     x.shape = ir.Shape([2, *x.shape])
     left = sum(is_ours(node, {"Quantize"}) for node in model.graph) - 1
     assert BlockQuantizers().run(model) == left
+
+
+def test_a_quantizer_is_few_nodes_and_none_is_a_slice(portable):
+    """TensorRT's time grows faster than the nodes, and each slice of dynamic rows is five of its layers."""
+    model, _ = load(portable("rows").path)
+    lower(model, form="blocks")
+    quantizers = {
+        name.removesuffix("codes") for node in model.graph if (name := node.name or "").endswith("/codes")
+    }
+    assert quantizers
+    for prefix_ in quantizers:
+        kinds = [node.op_type for node in model.graph if (node.name or "").startswith(prefix_)]
+        assert len(kinds) < 20
+        assert not {"Slice", "Split"} & set(kinds)
