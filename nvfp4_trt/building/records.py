@@ -59,8 +59,10 @@ def record_beside(engine: Path) -> EngineRecord | None:
 
     Raises:
         FileMissingError: there is no such engine.
-        NotAModelError: what is there is no record, or belongs to another engine.
+        NotAModelError: what is there is no record, or belongs to another engine; or the engine is a folder.
     """
+    if engine.is_dir():
+        raise NotAModelError(f"{engine} is a folder", "give an engine, as `nvfp4-trt build engine` writes it")
     if not engine.is_file():
         raise FileMissingError(f"{engine} does not exist", "check the path")
     record = record_of(engine)

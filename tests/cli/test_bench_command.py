@@ -30,6 +30,7 @@ def test_a_hopper(fails, built, tmp_path, monkeypatch, command):
 @pytest.mark.parametrize("command", ["run", "bench"])
 def test_no_engine(fails, command):
     fails((command, "nowhere.engine", "-o", "{out}/o"), status=2, code="file-missing", said="nowhere.engine")
+    fails((command, "{out}", "-o", "{out}/o"), status=2, code="not-a-model", said="is a folder")
 
 
 @pytest.mark.parametrize("command", ["run", "bench"])
