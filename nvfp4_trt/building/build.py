@@ -19,7 +19,7 @@ from nvfp4_trt.building.profiles import complete_ranges, parse_ranges
 from nvfp4_trt.building.search import search
 from nvfp4_trt.building.trtexec import trtexec_line
 from nvfp4_trt.building.variants import BUDGETS, Optimize, Variant
-from nvfp4_trt.costing import BuilderMemory, builder_memory, find_gpu, gpu_for
+from nvfp4_trt.costing import BuilderMemory, builder_memory, gpu_for
 from nvfp4_trt.errors import InputSpecError
 from nvfp4_trt.passes import PLAIN, Form, Lowering, lower, strip_plugin_functions
 from nvfp4_trt.portable import LayerScales, interruptions, layer_scales, load, save
@@ -172,7 +172,7 @@ def build_engine(
             check_writable(path)
     chosen = choose_backend(backend)
     goals = chosen.goals(targets)
-    modelled = find_gpu(gpu) if gpu else gpu_for(goals)
+    modelled = gpu_for(goals, gpu)
     if budget is not None and not budget >= 0:
         raise InputSpecError(f"--budget {budget:g} is no number of seconds", "give 0 or more")
     with_plugin = choose_plugin(chosen, goals, plugin, plugin_library, plugin_form)

@@ -230,12 +230,14 @@ def find_gpu(name: str) -> GPU:
     return found
 
 
-def gpu_for(targets: Sequence[str]) -> GPU:
-    """Return the GPU that stands for an engine's architectures: that of the first one.
+def gpu_for(targets: Sequence[str], name: str | None = None) -> GPU:
+    """Return the GPU that times are modelled on: the one named, or that of the first of an engine's architectures.
 
     Raises:
-        UnknownGpuError: no GPU in the table has that architecture.
+        UnknownGpuError: the table has no GPU of that name, or of that architecture.
     """
+    if name:
+        return find_gpu(name)
     if not targets:
         return GPUS[DEFAULT]
     if targets[0] not in _BY_TARGET:

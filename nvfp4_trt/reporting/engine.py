@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from nvfp4_trt.costing import cost_engine, find_gpu, gpu_for
+from nvfp4_trt.costing import cost_engine, gpu_for
 from nvfp4_trt.layers import FP8, FP8_WEIGHT_ONLY, NVFP4, WEIGHT_ONLY
 from nvfp4_trt.reporting.data import Engine, Kernel
 
@@ -42,7 +42,7 @@ def describe(record: EngineRecord, shapes: TensorShapes, gpu: str | None) -> Eng
     Raises:
         UnknownGpuError: there are no figures for it.
     """
-    modelled = find_gpu(gpu) if gpu else gpu_for(record.targets)
+    modelled = gpu_for(record.targets, gpu)
     cost = cost_engine(record.rows, modelled, shapes)
     runs: dict[str, list[str]] = defaultdict(list)
     for layer in record.audit.layers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nvfp4_trt.atomic import check_writable, output_file, output_tree
 from nvfp4_trt.building import EngineRecord, build_engine
 from nvfp4_trt.building.backends import DEFAULT_TARGET
-from nvfp4_trt.costing import find_gpu, gpu_for
+from nvfp4_trt.costing import gpu_for
 from nvfp4_trt.errors import BucketsInvalidError, OutputUnwritableError
 from nvfp4_trt.serving.costs import Costs
 from nvfp4_trt.serving.manifest import MANIFEST, Manifest, ModelEntry, is_serving_set, sha256
@@ -85,7 +85,7 @@ def build_buckets(
     _check_options(options, share_weights=share_weights)
     if log is not None:
         check_writable(log)
-    chosen = find_gpu(gpu) if gpu else gpu_for(options.get("targets") or (DEFAULT_TARGET,))
+    chosen = gpu_for(options.get("targets") or (DEFAULT_TARGET,), gpu)
     request = read_request(source, buckets, pads, dims, with_dynamic=with_dynamic)
     costs = Costs(source, request.inputs, chosen)
     with output_tree(folder) as scratch, _logs(scratch, log) as logs:
