@@ -9,11 +9,11 @@ import numpy as np
 
 from nvfp4_trt.benching.feeds import Port, drawn_feed, fitted, read_feed
 from nvfp4_trt.building.records import record_beside
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import EngineRunError, Nvfp4Error
 from nvfp4_trt.kernels.driver import cuda
 from nvfp4_trt.runners.engine_runner import engine_runner, find_cuda_runtime, tell_polygraphy
 from nvfp4_trt.runners.gpu import this_gpu
-from nvfp4_trt.runners.onnx_runner import first_line
 from nvfp4_trt.runners.quiet import quiet
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from nvfp4_trt.calibration.alone import Alone
 from nvfp4_trt.calibration.state import differing
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import Nvfp4Error, RankFailedError, RanksDisagreeError
-from nvfp4_trt.loading.factories import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import inliner, shape_inference
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import NotAModelError, OnnxInvalidError
 from nvfp4_trt.portable import DOMAIN, check_is_file, undecodable
 
@@ -54,7 +55,7 @@ def read_outline(path: Path) -> onnx.ModelProto:
             model = inliner.inline_selected_functions(model, foreign)
         except (RuntimeError, ValueError, DecodeError) as error:
             raise OnnxInvalidError(
-                f"{path}: its functions cannot be inlined: {_first_line(error)}", "run onnx.checker on it"
+                f"{path}: its functions cannot be inlined: {first_line(error)}", "run onnx.checker on it"
             ) from error
     return model
 
@@ -162,7 +163,3 @@ def _check_order(graph: onnx.GraphProto, outer: Outer, path: Path) -> None:
     for value in graph.output:
         if value.name not in known:
             raise OnnxInvalidError(f"{path}: nothing makes its output {value.name!r}", "run onnx.checker on it")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

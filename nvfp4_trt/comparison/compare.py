@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from polygraphy.comparator import Comparator
 
 from nvfp4_trt.atomic import check_writable
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.comparison.fit import check_feeds, check_outputs
 from nvfp4_trt.comparison.metrics import Accumulator
 from nvfp4_trt.comparison.result import Comparison
@@ -14,7 +15,6 @@ from nvfp4_trt.comparison.saved import read_feeds, read_outputs, write_feeds, wr
 from nvfp4_trt.errors import InputsMismatchError, Nvfp4Error, OnnxRunError
 from nvfp4_trt.portable import load
 from nvfp4_trt.runners import TorchRunner, as_feed, onnx_runner, quiet
-from nvfp4_trt.runners.onnx_runner import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,16 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import FactoryImportError, InputSpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's text, or its class where it has none."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import (
     DependencyMissingError,
     FileMissingError,
@@ -15,7 +16,6 @@ from nvfp4_trt.errors import (
     UntrustedCodeError,
     WrongKindError,
 )
-from nvfp4_trt.loading.factories import first_line
 from nvfp4_trt.loading.safetensors_files import map_tensors
 from nvfp4_trt.loading.sniffing import sniff
 

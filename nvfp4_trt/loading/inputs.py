@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import (
     FactoryImportError,
     FactoryResultError,
@@ -24,7 +25,7 @@ from nvfp4_trt.errors import (
     NotAModelError,
     WrongKindError,
 )
-from nvfp4_trt.loading.factories import call_factory, current_directory_importable, first_line
+from nvfp4_trt.loading.factories import call_factory, current_directory_importable
 from nvfp4_trt.loading.input_specs import SYNTAX, parse_input_spec
 from nvfp4_trt.loading.loaded import Batch, forward_names, shapes_of
 

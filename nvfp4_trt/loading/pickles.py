@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import (
     DependencyMissingError,
     FileTruncatedError,
@@ -20,7 +21,7 @@ from nvfp4_trt.errors import (
     UntrustedCodeError,
 )
 from nvfp4_trt.loading.disassembly import PickleNames, disassemble
-from nvfp4_trt.loading.factories import current_directory_importable, first_line
+from nvfp4_trt.loading.factories import current_directory_importable
 from nvfp4_trt.loading.sniffing import FileKind
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import torch
 from torch.export.pt2_archive._package import load_pt2
 from torch.utils import _pytree as pytree
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import DependencyMissingError, NotAModelError, UntrustedCodeError, WrongKindError
-from nvfp4_trt.loading.factories import current_directory_importable, first_line
+from nvfp4_trt.loading.factories import current_directory_importable
 from nvfp4_trt.loading.raise_linears import raise_linears
 from nvfp4_trt.loading.sniffing import FileKind
 from nvfp4_trt.loading.vetting import unsafe_parts

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import InputSpecError, MetricFailedError
-from nvfp4_trt.loading.factories import current_directory_importable, find_callable, first_line
+from nvfp4_trt.loading.factories import current_directory_importable, find_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

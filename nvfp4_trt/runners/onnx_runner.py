@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import OnnxRunError
 from nvfp4_trt.runners.quiet import quiet
 from nvfp4_trt.runners.widen import holds_bf16, widen
@@ -51,9 +52,3 @@ def _session(path: Path, named: Path) -> onnxruntime.InferenceSession:
                 f"ONNX Runtime refused {named}: {first_line(error)}",
                 "update onnxruntime (pip install -U onnxruntime), or export the file again",
             ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's text, shortened."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:400]

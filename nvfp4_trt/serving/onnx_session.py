@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import OnnxRunError
 from nvfp4_trt.portable import load
 from nvfp4_trt.runners import onnx_runner, quiet
-from nvfp4_trt.runners.onnx_runner import first_line
 from nvfp4_trt.serving.manifest import check_sha256
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import onnxruntime
 from onnx_ir.passes.common import ShapeInferencePass
 from polygraphy.backend.onnxrt import OnnxrtRunner
 
+from nvfp4_trt.causes import first_line
 from nvfp4_trt.errors import OnnxRunError
 from nvfp4_trt.portable.writing import write_beside
-from nvfp4_trt.runners import first_line, holds_bf16, quiet, widen
+from nvfp4_trt.runners import holds_bf16, quiet, widen
 
 if TYPE_CHECKING:
     from types import TracebackType
