@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvfp4_trt.comparison.result import SQNR_LIMIT, OutputMetrics
+from nvfp4_trt.comparison.result import OutputMetrics, sqnr_db
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,16 +55,7 @@ class Accumulator:
             return OutputMetrics(self.name, math.nan, math.nan, math.nan)
         signal, power, dot, noise = (float(number) for number in self._sums)
         cosine = 1.0 if noise == 0 else _cosine(signal, power, dot)
-        return OutputMetrics(self.name, _sqnr(signal, noise), cosine, self._largest)
-
-
-def _sqnr(signal: float, noise: float) -> float:
-    if noise == 0:
-        return SQNR_LIMIT
-    if signal == 0:
-        return -SQNR_LIMIT
-    ratio = 10 * (math.log10(signal) - math.log10(noise))
-    return max(-SQNR_LIMIT, min(SQNR_LIMIT, ratio))
+        return OutputMetrics(self.name, sqnr_db(signal, noise), cosine, self._largest)
 
 
 def _cosine(signal: float, power: float, dot: float) -> float:

@@ -16,6 +16,17 @@ SQNR_LIMIT = 300.0
 the reference is all zeros and the model is not. fp32 values that differ at all stay below 200."""
 
 
+def sqnr_db(signal: float, noise: float) -> float:
+    """Return 10 · log10(signal / noise) of two sums of squares, dB, within ±`SQNR_LIMIT`; NaN of NaN."""
+    if math.isnan(signal) or math.isnan(noise):
+        return math.nan
+    if noise == 0:
+        return SQNR_LIMIT
+    if signal == 0:
+        return -SQNR_LIMIT
+    return max(-SQNR_LIMIT, min(SQNR_LIMIT, 10 * (math.log10(signal) - math.log10(noise))))
+
+
 @dataclass(frozen=True)
 class OutputMetrics:
     """One output, over all elements of all batches; all three are NaN where the outputs hold NaN.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from nvfp4_trt.comparison.result import SQNR_LIMIT
+from nvfp4_trt.comparison.result import SQNR_LIMIT, sqnr_db
 from nvfp4_trt.errors import ModelRunError
 from nvfp4_trt.loading import flatten_outputs
 
@@ -56,7 +56,8 @@ def estimated(model: Switchable, reference: Reference, progress: Callable[[int, 
                 goal = _projected(outputs, weights, generator)
                 for name, product in recorded.products(goal).items():
                     noise[name] += product**2 / probes
-    return {name: _sqnr_db(power / least) for name, power in noise.items()}
+    found = {name: sqnr_db(least, power) for name, power in noise.items()}
+    return {name: -SQNR_LIMIT if math.isnan(value) else value for name, value in found.items()}
 
 
 class _Recorded:
@@ -129,10 +130,3 @@ def _projected(outputs: Mapping[str, Tensor], weights: Mapping[str, float], gene
             drawn = torch.randn(output.shape, generator=generator).to(output.device)
             parts.append(torch.sum(output.float() * drawn) * weights[name])
     return torch.stack(parts).sum()
-
-
-def _sqnr_db(ratio: float) -> float:
-    """Return the SQNR of a ratio of noise to signal."""
-    if math.isnan(ratio):
-        return -SQNR_LIMIT
-    return SQNR_LIMIT if ratio == 0 else max(-SQNR_LIMIT, min(SQNR_LIMIT, -10 * math.log10(ratio)))
