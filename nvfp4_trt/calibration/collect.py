@@ -95,7 +95,4 @@ def collect(
 def _check_finite(fresh: dict[str, Statistics], number: int) -> None:
     for name, seen in fresh.items():  # in the order in which they ran
         if not seen.largest < math.inf:  # True for NaN as well
-            raise NonfiniteCalibrationError(
-                f"NaN or infinity entered the layer {name} in calibration batch {number}",
-                "look for overflow in this dtype or for broken inputs; the layers before it passed",
-            )
+            raise NonfiniteCalibrationError.entering(name, number)

@@ -117,10 +117,7 @@ class Layerwise:
 
             self._run(Run(number, quantized=False), see)
             if broken:
-                raise NonfiniteCalibrationError(
-                    f"NaN or infinity entered the layer {broken[0]} in calibration batch {number + 1}",
-                    "look for overflow in this dtype or for broken inputs; the layers before it passed",
-                )
+                raise NonfiniteCalibrationError.entering(broken[0], number + 1)
         silent = [name for name in self._quantizers if name in self._needed and name not in read]
         if silent:
             raise InputsMissingError(

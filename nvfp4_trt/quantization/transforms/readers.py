@@ -68,10 +68,7 @@ def readers(
         for number, batch in enumerate(batches, start=1):
             check_runs(root, batch)
             if watch.broken:
-                raise NonfiniteCalibrationError(
-                    f"NaN or infinity entered the layer {watch.broken[0]} in calibration batch {number}",
-                    "look for overflow in this dtype or for broken inputs; the layers before it passed",
-                )
+                raise NonfiniteCalibrationError.entering(watch.broken[0], number)
             watch.first.clear()
             silent = [name for name in names if name not in watch.group_of]
             if silent:
