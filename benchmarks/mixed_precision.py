@@ -49,7 +49,7 @@ class Encoder:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.model = Switchable(module, RECIPE, lambda _recipe: lambda _root, _names: {}, fp8=True)
+        self.model = Switchable(module, RECIPE, fp8=True)
         self.seen, self.others = (Reference(module, list(each())) for each in (inputs.calibration, inputs.test))
 
     def rank(self, *, exact: bool) -> list[str]:

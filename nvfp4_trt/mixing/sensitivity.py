@@ -71,13 +71,7 @@ def measure_sensitivity(
             progress(f"{what}, {time.monotonic() - start:.0f} s")
 
     said("quantizing every layer")
-    model = Switchable(
-        module,
-        recipe,
-        lambda each: calibrator_for(each, None, batches),
-        batches,
-        fp8=budget is not None and keep == "fp8",
-    )
+    model = Switchable(module, recipe, batches, fp8=budget is not None and keep == "fp8")
     reference = Reference(module, batches)
     chosen = _chosen(method, len(model.names))
     run = measured if chosen == "exact" else estimated

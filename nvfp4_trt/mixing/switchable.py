@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Literal
 
+from nvfp4_trt.calibration import calibrator_for
 from nvfp4_trt.quantization.convert import open_attention, put, quantize_module
 from nvfp4_trt.quantization.select import select
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from nvfp4_trt.layers import Layer
     from nvfp4_trt.loading import Batch
-    from nvfp4_trt.quantization.convert import Calibrator
     from nvfp4_trt.recipe import Recipe
 
     Form = Literal["model", "nvfp4", "fp8"]
@@ -32,8 +32,7 @@ class Switchable:
         module: the model, which stays as it was.
         recipe: what to select and how to quantize it. Layers that it makes FP8 are FP8 wherever any layer of a
             mixture is quantized.
-        calibrator: gives for a recipe what `quantize_module` calibrates it with.
-        batches: for weight methods that look at inputs.
+        batches: for static scales, and for weight methods that look at inputs.
         fp8: whether FP8 is among the forms of its NVFP4 layers.
 
     Raises:
@@ -44,7 +43,6 @@ class Switchable:
         self,
         module: nn.Module,
         recipe: Recipe,
-        calibrator: Callable[[Recipe], Calibrator],
         batches: Sequence[Batch] = (),
         *,
         fp8: bool = False,
@@ -59,10 +57,10 @@ class Switchable:
         """The layers that the recipe makes FP8."""
         self._places: dict[str, list[dict[Form, nn.Module]]] = {}
         self._now: dict[str, Form] = dict.fromkeys([layer.name for layer in selected], "model")
-        self._make(self.all_in("nvfp4"), recipe, calibrator(recipe))
+        self._make(self.all_in("nvfp4"), recipe)
         if fp8:
             every = recipe.model_copy(update={"fp8": tuple(self._now)})
-            self._make(self.all_in("fp8"), every, calibrator(every))
+            self._make(self.all_in("fp8"), every)
 
     def all_in(self, form: Form) -> dict[str, Form]:
         """Return the mixture in which every layer that is free to be is in one form."""
@@ -84,9 +82,10 @@ class Switchable:
                 self._now[name] = wanted
         return self.module
 
-    def _make(self, forms: Mapping[str, Form], recipe: Recipe, calibrate: Calibrator) -> None:
+    def _make(self, forms: Mapping[str, Form], recipe: Recipe) -> None:
         """Quantize all layers in place, keep what they became, and take them back."""
         before = dict(self.module.named_modules())
+        calibrate = calibrator_for(recipe, None, self._batches)
         quantized = quantize_module(self.module, recipe, calibrate=calibrate, inputs=self._batches, inplace=True)
         after = dict(quantized.module.named_modules())
         self.module = quantized.module

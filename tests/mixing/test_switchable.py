@@ -10,15 +10,11 @@ from nvfp4_trt.quantization.convert import open_attention
 from nvfp4_trt.recipe import RECIPES
 
 
-def uncalibrated(recipe):
-    """Give nothing to calibrate with: none of the recipes here is static."""
-
-
 @pytest.mark.parametrize("make", [encoder, tied])
 def test_a_mixture_is_what_the_same_recipe_quantizes_bit_for_bit(make):
     module, (batch, *_) = make()
     recipe = RECIPES["w4a4-dynamic-token"]
-    model = Switchable(module, recipe, uncalibrated, fp8=True)
+    model = Switchable(module, recipe, fp8=True)
     with torch.no_grad():
         before = open_attention(copy.deepcopy(module))(**batch)
         assert torch.equal(model.module(**batch), before)
@@ -37,6 +33,6 @@ def test_a_mixture_is_what_the_same_recipe_quantizes_bit_for_bit(make):
 
 def test_a_model_that_is_one_layer():
     module = torch.nn.Linear(32, 32)
-    model = Switchable(module, RECIPES["w4a16"], uncalibrated)
+    model = Switchable(module, RECIPES["w4a16"])
     assert model.arrange({}) is model.form("", "model")
     assert model.arrange({"": "nvfp4"}) is model.form("", "nvfp4")
