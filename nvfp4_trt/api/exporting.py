@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -24,9 +25,10 @@ from nvfp4_trt.recipe import Recipe, load_recipe
 from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nvfp4_trt.api.sources import GivenInputs, Source
+    from nvfp4_trt.loading import Batch
 
 
 def export(
@@ -78,67 +80,101 @@ def export(
     path = Path(output)
     check_writable(path)
     known = given_calibration(calibration)
+    given = _Given(inputs, input_specs, seed, factory, trust_pickle, dtype)
     if isinstance(model, QuantizedModel) or (not isinstance(model, nn.Module) and is_checkpoint(Path(model))):
         if only or exclude or fp8 or fix or weights is not None or known is not None:
             raise WrongKindError(
                 f"{_named(model)} is quantized already: its own layers are FP4, with its own scales",
                 "leave out --only, --exclude, --fp8, --fix, --weights and --calibration",
             )
-        held = model.module if isinstance(model, QuantizedModel) else model
-        with modes_kept(held), Spill(path) as spill:
-            with stage(f"loading {_named(model)}"):
-                loaded, quantized = _quantized(model, factory, recipe)
-            given = example_inputs(loaded, inputs, input_specs, seed)
-            copied = isinstance(model, QuantizedModel)
-            module, batches = cast(quantized.module, given.batches, dtype, copy=copied, spill=spill)
-            check_fits(module, batches[0])
-            quantized = replace(quantized, module=module)
-            with stage(f"writing {path.name}"):
-                return export_module(quantized, batches[0], path, dynamic=dynamic, source_sha256=loaded.hashed)
-    if isinstance(model, nn.Module):
-        refuse_prepared(model, "its weights are still trained")
-    if fix and known is not None:
-        raise WrongKindError(
-            "--fix renames layers, and the scales of --calibration are of layers by their old names",
-            "leave out one of the two: export calibrates a static recipe on its inputs",
-        )
-    chosen = recipe_for(recipe, known).with_patterns(only, exclude, fp8)
-    if known is not None:
-        known.check_recipe(chosen)
-    chosen = chosen if weights is None else chosen.with_method(weight_method(weights))
-    with modes_kept(model), Spill(path) as spill:
-        with stage(f"loading {_named(model)}"):
-            loaded = load_model(model, factory=factory, trust_pickle=trust_pickle, spill=spill)
-        given = example_inputs(loaded, inputs, input_specs, seed)
-        if known is not None:
-            known.check_belongs(loaded.kind, loaded.sha256)
-        copy = isinstance(model, nn.Module)
-        module, batches = cast(loaded.module, given.batches, dtype, copy=copy, spill=spill)
-        check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
-        owned = module is not loaded.module or not copy
-        fixed: dict[str, str] = {}
-        if fix:
-            with stage("rewriting layers"):
-                (module, fixed), owned = fix_module(module, batches[0], inplace=owned), True
-        with stage("quantizing"):
-            quantized = quantize_module(
-                module,
-                chosen,
-                calibrate=calibrator_for(chosen, known, batches),
-                inputs=batches,
-                inplace=owned,
-                spill=spill,
+        make = partial(_taken, model, given, recipe)
+    else:
+        if fix and known is not None:
+            raise WrongKindError(
+                "--fix renames layers, and the scales of --calibration are of layers by their old names",
+                "leave out one of the two: export calibrates a static recipe on its inputs",
             )
+        chosen = recipe_for(recipe, known).with_patterns(only, exclude, fp8)
+        chosen = chosen if weights is None else chosen.with_method(weight_method(weights))
+        make = partial(_made, model, given, chosen, known, fix=fix)
+    with modes_kept(model.module if isinstance(model, QuantizedModel) else model), Spill(path) as spill:
+        ready = make(spill)
         with stage(f"writing {path.name}"):
             return export_module(
-                quantized,
-                batches[0],
+                ready.quantized,
+                ready.batches[0],
                 path,
                 dynamic=dynamic,
-                source_sha256=loaded.hashed,
-                fixed=fixed,
-                looked_at=looked_at(quantized, batches),
+                source_sha256=ready.source_sha256,
+                fixed=ready.fixed,
+                looked_at=ready.looked_at,
             )
+
+
+class _Given(NamedTuple):
+    """What `export` was given to load a model with, and to feed it; see there."""
+
+    inputs: GivenInputs
+    input_specs: Sequence[str]
+    seed: int
+    factory: str | None
+    trust_pickle: bool
+    dtype: str | torch.dtype | None
+
+    def batches(self, loaded: LoadedModel) -> Sequence[Batch]:
+        """Return the example inputs of a model."""
+        return example_inputs(loaded, self.inputs, self.input_specs, self.seed).batches
+
+
+class _Ready(NamedTuple):
+    """A model to be written, see `export_module`."""
+
+    quantized: QuantizedModel
+    batches: Sequence[Batch]
+    source_sha256: Callable[[], str]
+    fixed: Mapping[str, str] | None = None
+    looked_at: Mapping[str, str] | None = None
+
+
+def _taken(
+    model: str | Path | QuantizedModel, given: _Given, recipe: str | Path | Recipe | None, spill: Spill
+) -> _Ready:
+    """Take a model that is quantized already as it is."""
+    with stage(f"loading {_named(model)}"):
+        loaded, quantized = _quantized(model, given.factory, recipe)
+    copied = isinstance(model, QuantizedModel)
+    module, batches = cast(quantized.module, given.batches(loaded), given.dtype, copy=copied, spill=spill)
+    check_fits(module, batches[0])
+    return _Ready(replace(quantized, module=module), batches, loaded.hashed)
+
+
+def _made(
+    model: Source, given: _Given, recipe: Recipe, known: Calibration | None, spill: Spill, *, fix: bool
+) -> _Ready:
+    """Load a float model, and quantize it."""
+    if isinstance(model, nn.Module):
+        refuse_prepared(model, "its weights are still trained")
+    if known is not None:
+        known.check_recipe(recipe)
+    with stage(f"loading {_named(model)}"):
+        loaded = load_model(model, factory=given.factory, trust_pickle=given.trust_pickle, spill=spill)
+    floats = given.batches(loaded)
+    if known is not None:
+        known.check_belongs(loaded.kind, loaded.sha256)
+    copy = isinstance(model, nn.Module)
+    module, batches = cast(loaded.module, floats, given.dtype, copy=copy, spill=spill)
+    check_fits(module, batches[0])  # a quantized layer takes shapes and dtypes that the float one refuses
+    owned = module is not loaded.module or not copy
+    fixed: dict[str, str] = {}
+    if fix:
+        with stage("rewriting layers"):
+            (module, fixed), owned = fix_module(module, batches[0], inplace=owned), True
+    with stage("quantizing"):
+        calibrate = calibrator_for(recipe, known, batches)
+        quantized = quantize_module(
+            module, recipe, calibrate=calibrate, inputs=batches, inplace=owned, spill=spill
+        )
+    return _Ready(quantized, batches, loaded.hashed, fixed, looked_at(quantized, batches))
 
 
 def _quantized(
