@@ -26,11 +26,12 @@ from nvfp4_trt.reporting import check_packages
 from nvfp4_trt.stages import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nvfp4_trt.api.sources import GivenInputs, Source
     from nvfp4_trt.benching.proof import StageName
     from nvfp4_trt.comparison import Comparison
+    from nvfp4_trt.exporting import OnnxArtifact
     from nvfp4_trt.timing import Effort
 
 MODEL, LOWERED, ENGINE = "model.onnx", "model.trt.onnx", "model.engine"
@@ -104,35 +105,14 @@ def prove(
     }
     with output_tree(folder) as new:
         steps = _Steps(new)
-        with steps.step("export") as said:
-            exported = export(model, new / MODEL, **source, **exporting)
-            quantized = sum(layer.quantized for layer in exported.layers)
-            said.append(f"{quantized} of {len(exported.layers)} layers are quantized")
-        with steps.step("build") as said:
-            made = build(
-                new / MODEL, new / ENGINE, backend=chosen.name, targets=goals, dims=dims, lowered=new / LOWERED
-            )
-            engine = _named_within(made, new)
-            asked, fp4 = engine.audit.counts()
-            said.append(f"{fp4} of {asked} GEMMs are FP4 by the engine's own record")
-        with steps.step("compare") as said:
-            saved: dict[str, Any] = {"save_inputs": new / INPUTS, "save_outputs": new / OUTPUTS}
-            found = compare(new / MODEL, model, **source, **saved)
-            said.append(f"ONNX Runtime against the float model: {_told(found)}")
+        exported = _export(steps, new, model, {**source, **exporting})
+        engine = _build(steps, new, backend=chosen.name, targets=goals, dims=dims)
+        _compare(steps, new, model, source)
         if here is None:
             steps.leave_out(NEED_A_GPU, "needs the GPU; --without-gpu was given")
         else:
             _on_gpu(steps, new, engine, against, effort)
-        with steps.step("report") as said:
-            report(
-                new / MODEL,
-                new / "report.html",
-                engine=new / ENGINE,
-                reference=model,
-                bench=None if here is None else new / BENCH,
-                **source,
-            )
-            said.append("one page, with each layer's error and activations")
+        _report(steps, new, model, source, bench=None if here is None else new / BENCH)
         proof = Proof(
             model=str(model) if isinstance(model, (str, Path)) else type(model).__name__,
             recipe=str(exported.metadata.recipe["name"]),
@@ -145,6 +125,39 @@ def prove(
         )
         (new / "summary.json").write_text(proof.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     return proof
+
+
+def _export(steps: _Steps, new: Path, model: Source, options: Mapping[str, Any]) -> OnnxArtifact:
+    with steps.step("export") as said:
+        exported = export(model, new / MODEL, **options)
+        quantized = sum(layer.quantized for layer in exported.layers)
+        said.append(f"{quantized} of {len(exported.layers)} layers are quantized")
+    return exported
+
+
+def _build(
+    steps: _Steps, new: Path, *, backend: str, targets: Sequence[str], dims: Sequence[str]
+) -> EngineArtifact:
+    with steps.step("build") as said:
+        made = build(new / MODEL, new / ENGINE, backend=backend, targets=targets, dims=dims, lowered=new / LOWERED)
+        engine = _named_within(made, new)
+        asked, fp4 = engine.audit.counts()
+        said.append(f"{fp4} of {asked} GEMMs are FP4 by the engine's own record")
+    return engine
+
+
+def _compare(steps: _Steps, new: Path, model: Source, source: Mapping[str, Any]) -> None:
+    """Compare on ONNX Runtime, and keep inputs and reference outputs for what comes after."""
+    with steps.step("compare") as said:
+        saved: dict[str, Any] = {"save_inputs": new / INPUTS, "save_outputs": new / OUTPUTS}
+        found = compare(new / MODEL, model, **source, **saved)
+        said.append(f"ONNX Runtime against the float model: {_told(found)}")
+
+
+def _report(steps: _Steps, new: Path, model: Source, source: Mapping[str, Any], *, bench: Path | None) -> None:
+    with steps.step("report") as said:
+        report(new / MODEL, new / "report.html", engine=new / ENGINE, reference=model, bench=bench, **source)
+        said.append("one page, with each layer's error and activations")
 
 
 def _named_within(made: EngineArtifact, folder: Path) -> EngineArtifact:
