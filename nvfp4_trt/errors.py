@@ -134,10 +134,10 @@ class NonfiniteCalibrationError(Nvfp4Error):
 
     code = "nonfinite-calibration"
 
-    @classmethod
-    def entering(cls, layer: str, batch: int) -> NonfiniteCalibrationError:
+    @staticmethod
+    def entering(layer: str, batch: int) -> NonfiniteCalibrationError:
         """Return the error of NaN or infinity that entered a layer in a batch, counted from 1."""
-        return cls(
+        return NonfiniteCalibrationError(
             f"NaN or infinity entered the layer {layer} in calibration batch {batch}",
             "look for overflow in this dtype or for broken inputs; the layers before it passed",
         )
