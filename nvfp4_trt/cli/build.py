@@ -9,7 +9,7 @@ import click
 
 from nvfp4_trt.cli.bucket_options import BucketOptions, bucket_options, build_set, check_alone
 from nvfp4_trt.cli.build_plugin import plugin as build_plugin
-from nvfp4_trt.cli.completing import complete_target
+from nvfp4_trt.cli.goal_options import backend_option, dim_option, target_option
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.plugin_option import PluginCommand, chosen_plugin, plugin_options
 from nvfp4_trt.cli.search_options import search_options
@@ -30,26 +30,9 @@ build.add_command(build_plugin)
 @build.command(cls=PluginCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The engine to write.")
-@click.option(
-    "--backend",
-    type=click.Choice(["tensorrt", "tensorrt_rtx"]),
-    help="Full TensorRT, or TensorRT-RTX, which cross-compiles. Default: full where it is installed.",
-)
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="SM",
-    shell_complete=complete_target,
-    help="GPU architecture: sm_120, sm_121 (TensorRT-RTX; repeat for both), sm_100, sm_103 (full TensorRT).",
-)
-@click.option(
-    "--dim",
-    "dims",
-    multiple=True,
-    metavar="NAME=MIN:OPT:MAX",
-    help="Range of a dynamic dimension. Default: 1 to 4 times its extent in the example.",
-)
+@backend_option
+@target_option
+@dim_option
 @click.option(
     "--allow-higher-precision",
     "allow",

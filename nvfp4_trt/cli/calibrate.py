@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from nvfp4_trt.cli.completing import complete_recipe
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
 from nvfp4_trt.cli.progress import batch_progress
+from nvfp4_trt.cli.recipe_options import recipe_options
 
 
 @click.command()
@@ -23,16 +23,7 @@ from nvfp4_trt.cli.progress import batch_progress
     type=click.Path(path_type=Path),
     help="The .json or .safetensors file to write.",
 )
-@click.option(
-    "--recipe",
-    default="w4a4-static",
-    shell_complete=complete_recipe,
-    show_default=True,
-    help="A recipe with static scaling; it names the observer.",
-)
-@click.option("--only", multiple=True, metavar="PATTERN", help="Calibrate only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
-@click.option("--fp8", multiple=True, metavar="PATTERN", help="These layers will be FP8: their observer is max.")
+@recipe_options("w4a4-static")
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Keep the statistics here, and go on from them if it exists."
 )
@@ -55,6 +46,8 @@ def calibrate(
     **source: Any,
 ) -> None:
     """Find MODEL's static activation scales on --inputs, for `export --calibration`.
+
+    The recipe has static scaling, and names the observer; of FP8 layers it is max.
 
     Over several processes: torchrun --nproc-per-node N -m nvfp4_trt.cli calibrate MODEL ... The batches are shared
     out, the first process writes the file, and the result is that of one process.

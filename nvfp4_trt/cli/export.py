@@ -7,40 +7,27 @@ from typing import Any
 
 import click
 
-from nvfp4_trt.cli.completing import complete_recipe
 from nvfp4_trt.cli.options import WEIGHT_METHODS, model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
+from nvfp4_trt.cli.recipe_options import dynamic_option, recipe_options
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
-@click.option(
-    "--recipe",
-    default=None,
-    shell_complete=complete_recipe,
-    help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.",
-)
+@recipe_options()
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
     help="Static scales that `nvfp4-trt calibrate` wrote, and their recipe.",
 )
-@click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
 @click.option("--fix", is_flag=True, help="First rewrite layers so that more can be FP4; the meaning stays.")
-@click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 instead of NVFP4.")
 @click.option(
     "--weights",
     type=click.Choice(WEIGHT_METHODS),
     help="How the weights' scales and codes are chosen, for all layers; gptq and its like need --inputs.",
 )
-@click.option(
-    "--dynamic",
-    multiple=True,
-    metavar="[NAME:]DIM,DIM",
-    help="Name the dynamic leading axes, for example batch,sequence; `_` keeps an axis fixed.",
-)
+@dynamic_option
 @model_options
 @output_options
 def export(

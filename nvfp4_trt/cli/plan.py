@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvfp4_trt.cli.completing import complete_recipe
+from nvfp4_trt.cli.goal_options import dim_option
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
+from nvfp4_trt.cli.recipe_options import dynamic_option, recipe_options
 
 if TYPE_CHECKING:
     from nvfp4_trt.building import Optimize
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpu", "gpus", multiple=True, metavar="NAME", help="A GPU, such as rtx5090 or b200. Repeat for more."
 )
-@click.option(
-    "--dim",
-    "dims",
-    multiple=True,
-    metavar="NAME=MIN:OPT:MAX",
-    help="Range of a dynamic dimension: times are of OPT, memory is of MAX. NAME=N for one extent.",
-)
+@dim_option
 @click.option(
     "--optimize",
     type=click.Choice(["off", "fast", "full"]),
@@ -40,20 +35,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Times measured on the GPU, as JSON: modelled times are scaled by them.",
 )
-@click.option(
-    "--recipe",
-    shell_complete=complete_recipe,
-    help="How layers would be quantized: see `export`. Not of a portable file.",
-)
-@click.option(
-    "--dynamic",
-    multiple=True,
-    metavar="[NAME:]DIM,DIM",
-    help="Of a model that is no ONNX file: the dynamic leading axes.",
-)
-@click.option("--only", multiple=True, metavar="PATTERN", help="As --recipe: quantize only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As --recipe: leave the layers that match.")
-@click.option("--fp8", multiple=True, metavar="PATTERN", help="As --recipe: make the layers that match FP8.")
+@recipe_options()
+@dynamic_option
 @model_options
 @output_options
 def plan(
@@ -73,8 +56,9 @@ def plan(
 ) -> None:
     """Predict what an engine of MODEL will be, against FP8 and bf16: kernels, bytes, memory, a modelled time.
 
-    MODEL is a portable ONNX file, a float one, which is planned as --recipe would quantize it, or what `export`
-    takes. No weights of an ONNX file are read. Nothing is built, and no time is measured.
+    MODEL is a portable ONNX file, to which --recipe and its like do not apply; a float one, which is planned as
+    --recipe would quantize it; or what `export` takes. No weights of an ONNX file are read. Nothing is built, and
+    no time is measured: times are of OPT, memory is of MAX.
 
     Example: nvfp4-trt plan model.onnx --gpu rtx5090 --gpu b200 --dim batch=1:8:32
     """

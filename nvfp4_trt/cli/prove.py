@@ -7,34 +7,21 @@ from typing import Any
 
 import click
 
-from nvfp4_trt.cli.completing import complete_recipe, complete_target
+from nvfp4_trt.cli.goal_options import backend_option, dim_option, target_option
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
+from nvfp4_trt.cli.recipe_options import dynamic_option, recipe_options
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--without-gpu", is_flag=True, help="Leave out what needs the GPU: running and timing the engine.")
-@click.option(
-    "--recipe",
-    default=None,
-    shell_complete=complete_recipe,
-    help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.",
-)
-@click.option("--dynamic", multiple=True, metavar="[NAME:]DIM,DIM", help="As for `export`.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="Quantize only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
-@click.option("--backend", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="As for `build engine`.")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="SM",
-    shell_complete=complete_target,
-    help="GPU architecture. Default: this machine's; without a GPU, sm_120.",
-)
-@click.option("--dim", "dims", multiple=True, metavar="NAME=MIN:OPT:MAX", help="As for `build engine`.")
+@recipe_options()
+@dynamic_option
+@backend_option
+@target_option
+@dim_option
 @click.option(
     "--against",
     type=click.Choice(["bf16", "fp16", "nothing"]),
@@ -56,6 +43,7 @@ def prove(
     dynamic: tuple[str, ...],
     only: tuple[str, ...],
     exclude: tuple[str, ...],
+    fp8: tuple[str, ...],
     backend: str | None,
     targets: tuple[str, ...],
     dims: tuple[str, ...],
@@ -63,8 +51,8 @@ def prove(
 ) -> None:
     """Do everything with MODEL: export, build, audit, compare, run, time and report it; leave one folder to share.
 
-    On a machine without a GPU, --without-gpu does what needs none, and the summary says what was not run. Not yet
-    run on a Blackwell GPU by this project.
+    Without --target the engine is for this machine's GPU. On a machine without one, --without-gpu does what needs
+    none, and the summary says what was not run. Not yet run on a Blackwell GPU by this project.
 
     Example: nvfp4-trt prove model.pt -o proof/ --model models:net --inputs inputs.npz --without-gpu
     """
@@ -81,6 +69,7 @@ def prove(
             dynamic=dynamic,
             only=only,
             exclude=exclude,
+            fp8=fp8,
             backend=backend,
             targets=targets,
             dims=dims,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvfp4_trt.cli.completing import complete_recipe
 from nvfp4_trt.cli.options import model_options, source_options
 from nvfp4_trt.cli.output import output_options, print_result, working
+from nvfp4_trt.cli.recipe_options import recipe_options
 
 if TYPE_CHECKING:
     from nvfp4_trt.mixing import Keep, Method
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--recipe",
-    default=None,
-    shell_complete=complete_recipe,
-    help="A built-in recipe (see `nvfp4-trt recipes`) or a .yaml file.",
-)
-@click.option("--only", multiple=True, metavar="PATTERN", help="Look at only the layers that match.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave the layers that match as they are.")
-@click.option("--fp8", multiple=True, metavar="PATTERN", help="Make the layers that match FP8 throughout.")
+@recipe_options()
 @click.option(
     "--method",
     type=click.Choice(["auto", "exact", "estimate"]),
