@@ -48,6 +48,8 @@ class Built:
     """At the profile's optimum."""
     activation_bytes: int
     """As the builder's log states it, at the profile's maximum."""
+    weight_bytes: int
+    """Likewise."""
     seconds: float
     """Wall time of lowering, building and auditing, or for another's file of building alone."""
     engine_bytes: int
@@ -94,7 +96,7 @@ def build_onnx(model: Path, folder: Path, ranges: Mapping[str, Sequence[int]] | 
     result = run_build(spec, folder)
     rows = parse_record(spec.record.read_text(encoding="utf-8"))
     log = spec.log.read_text(encoding="utf-8", errors="replace")
-    return _built(rows, loaded, profile, log, result.seconds, spec.engine)
+    return built_of(rows, loaded, profile, log, result.seconds, spec.engine)
 
 
 def ours(portable: Path, folder: Path, dims: Sequence[str] = (), optimize: Optimize = "fast") -> Built:
@@ -126,17 +128,20 @@ def ours(portable: Path, folder: Path, dims: Sequence[str] = (), optimize: Optim
     )
     seconds = time.perf_counter() - began
     said = log.read_text(encoding="utf-8", errors="replace")
-    return _built(engine.record.rows, ir.load(lowered), engine.record.profile, said, seconds, engine.path)
+    return built_of(engine.record.rows, ir.load(lowered), engine.record.profile, said, seconds, engine.path)
 
 
-def _built(
+def built_of(
     rows: Sequence[Row], model: ir.Model, profile: Profile, log: str, seconds: float, engine: Path
 ) -> Built:
+    """Return what an engine is, from its record, the lowered model, its profile and its log."""
     shapes = shapes_at(model, {name: best for name, (_, best, _) in profile.items()})
+    memory = builder_memory(log)
     return Built(
         rows=tuple(rows),
         cost=cost_engine(rows, find_gpu(GPU), shapes),
-        activation_bytes=builder_memory(log).activation_bytes,
+        activation_bytes=memory.activation_bytes,
+        weight_bytes=memory.weight_bytes,
         seconds=seconds,
         engine_bytes=engine.stat().st_size,
         fp4_gemms=sum(row.is_fp4_gemm for row in rows),

@@ -11,11 +11,12 @@ from nvfp4_trt.auditing import Operand, Row
 from nvfp4_trt.planning.fusion import Group, Kind
 from nvfp4_trt.planning.operators import Role
 from nvfp4_trt.planning.outline import Time
+from nvfp4_trt.planning.sources import NO_TEXT, Text, text_of
 from nvfp4_trt.planning.traffic import STATISTIC, Traffic
 from nvfp4_trt.portable import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -51,6 +52,8 @@ class Kernel:
     """All of them."""
     embedded: str = ""
     """A constant that is part of the code: the scale of a quantizer."""
+    text: Text = NO_TEXT
+    """What the length of its source depends on."""
 
     @property
     def code(self) -> str:
@@ -67,10 +70,10 @@ class Kernel:
         return any(x.dims[-1:] == (1,) and not x.name.endswith(STATISTIC) for x in self.row.inputs)
 
     @property
-    def likeness(self) -> tuple[object, ...]:
-        """What kernels with one and the same code have in common."""
+    def likeness(self) -> Hashable:
+        """What kernels of one and the same source have in common."""
         operands = tuple((each.dims, each.dtype) for each in (*self.row.inputs, *self.row.outputs))
-        return self.kind, self.what, self.operators, operands, self.embedded
+        return self.kind, self.operators, operands, self.embedded
 
 
 def kernels_of(
@@ -136,7 +139,9 @@ class _Makers:
         name = group.nodes[-1].name or group.nodes[-1].op_type
         row = _row(name, kind, read, constants, written, group.nodes)
         operators = tuple(node.op_type for node in group.nodes)
-        return Kernel(row, str(group.kind), what=_in_short(group.nodes), operators=operators)
+        ended, left = (sum(each.name.endswith(STATISTIC) for each in side) for side in (read, written))
+        text = text_of(group.nodes, self.outline, reads=len(read), statistics=(ended, left))
+        return Kernel(row, str(group.kind), what=_in_short(group.nodes), operators=operators, text=text)
 
     def _quantizer(self, group: Group) -> Iterator[Kernel]:
         (node,) = group.nodes

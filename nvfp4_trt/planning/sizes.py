@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from nvfp4_trt.auditing.record import BITS
 from nvfp4_trt.planning.operators import Role
 from nvfp4_trt.planning.outline import Time
+from nvfp4_trt.planning.sources import PRELUDE
 from nvfp4_trt.portable import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     import onnx_ir as ir
 
@@ -23,33 +24,20 @@ if TYPE_CHECKING:
     from nvfp4_trt.planning.kernels import Kernel
     from nvfp4_trt.planning.outline import Outline
 
-EACH = {
-    "fused": 105_000,
-    "blocks": 395_000,
-    "narrow blocks": 370_000,
-    "narrow blocks by row": 122_000,
-    "gemm fp4": 86_000,
-    "gemm fp8": 57_000,
-    "attention": 28_000,
-    "swizzle": 33_000,
-    "dequantize": 113_000,
+SOURCES = {
+    "attention": 11_000,
+    "convolution": 17_000,
+    "dequantize": 10_000,
+    "opaque": 10_000,
+    "quantize": 8_000,
+    "swizzle": 5_000,
 }
-"""Bytes of code of a kernel, by kind. `blocks` makes FP4 codes from standard operators, `by row` with a scale for
-each row; `narrow` where the profile of a dynamic dimension is a loosened one, of two extents."""
-FIRST = {
-    "fused": 25_000,
-    "narrow blocks by row": 310_000,
-    "quantize": 85_000,
-    "convolution": 230_000,
-    "dequantize": 47_000,
-}
-"""More, where no kernel before it is the same."""
-FIRST_DYNAMIC = {"fused": 54_000, "quantize": 22_000, "swizzle": 48_000}
-"""More, where shapes are dynamic too.
-
-All three by non-negative least squares over the engines that docs/plan.md names, `narrow blocks by row` here again
-for a block's maximum by fours (ADR 23); TensorRT-RTX 1.7, sm_120."""
-
+"""Bytes of source behind the prelude, of kernels that TensorRT does not make out of operators."""
+_TOLD = ((13_000, 2_500, 1_250, 2.6), (69_000, 14_700, 0, 4.1), (170_000, 2_400, 0, 9.7))
+"""What says how to run kernels: bytes of every engine, of each GEMM, of each other kernel, and of each character
+in the names of the ONNX nodes that kernels compute. With fixed shapes, a loosened dimension, dynamic shapes.
+Fitted to the same engines as `Text.bytes`."""
+_MARKS = len("[ONNX Layer: ]") - 1
 WORKSPACE = 8 << 20
 """That an engine keeps for each product that runs beside others."""
 BUILDER_FACTOR, BUILDER_BASE = 3.2, 150_000_000
@@ -107,24 +95,48 @@ def _nbytes(outline: Outline, value: ir.Value) -> int:
     return -(-outline.elements(value) * min(32, BITS.get(outline.dtype(value), 32)) // 8)
 
 
-def code_bytes(kernels: Iterable[Kernel], *, dynamic: bool, narrow: bool) -> int:
-    """Return the bytes of an engine that are not its constants.
+def code_bytes(kernels: Sequence[Kernel], *, dynamic: bool, narrow: bool) -> int:
+    """Return the bytes of an engine that are not its constants: sources of kernels, and what says how to run them.
 
     Args:
         kernels: of the engine.
         dynamic: whether its graph has a dynamic dimension.
         narrow: whether that is a loosened one.
     """
-    total, seen = 0, set()
+    plain = not any(kernel.code in {"gemm fp4", "gemm fp8"} for kernel in kernels)
+    sources = 0
+    stored: Counter[Hashable] = Counter()
+    first = True
     for kernel in kernels:
-        kind = kernel.code
-        if narrow and kind == "blocks":
-            kind = "narrow blocks by row" if kernel.by_row else "narrow blocks"
-        total += EACH.get(kind, 0)
-        if kernel.likeness not in seen:
-            seen.add(kernel.likeness)
-            total += FIRST.get(kind, 0) + (FIRST_DYNAMIC.get(kind, 0) if dynamic else 0)
-    return total
+        if kernel.kind in {"gemm", "host"}:
+            continue
+        if _shares(kernel, plain=plain, narrow=narrow):
+            fused = kernel.kind == "fused"
+            if stored[kernel.likeness] > (plain and fused):
+                continue
+            stored[kernel.likeness] += not fused or not first
+            first = first and not fused
+        own = SOURCES.get(kernel.kind)
+        sources += PRELUDE + (kernel.text.bytes(dynamic=dynamic, narrow=narrow) if own is None else own)
+    every, product, other, letter = _TOLD[dynamic + (dynamic and not narrow)]
+    products = sum(kernel.kind == "gemm" for kernel in kernels)
+    letters = sum(len(name) + _MARKS for kernel in kernels for name in kernel.row.onnx)
+    return round(sources + every + product * products + other * (len(kernels) - products) + letter * letters)
+
+
+def _shares(kernel: Kernel, *, plain: bool, narrow: bool) -> bool:
+    """Tell whether kernels that are equal have one source; the first of a model that is fused has one of its own.
+
+    Seen: where nothing is quantized, all but attention, two for each; TensorRT's own quantizers, if their scale is
+    one constant, and layouts of scales; with a loosened profile what makes FP4 codes by row, if its extents are not
+    each layer's own, as behind a Transpose or a Split. All else is stored for every launch, equal or not.
+    """
+    if kernel.kind in {"quantize", "swizzle"}:
+        return True
+    if kernel.kind == "attention":
+        return False
+    own_extents = kernel.text.turns or kernel.text.splits
+    return plain or (narrow and kernel.by_row and kernel.text.codes and not own_extents)
 
 
 def activation_bytes(kernels: Sequence[Kernel], bound: set[str]) -> int:

@@ -59,7 +59,8 @@ def test_kernels_and_bytes_are_those_of_the_engine(tmp_path, before, recipe, dim
     assert found.kernels == built.audit.kernels
     assert found.variant == built.record.form
     assert found.weight_bytes == pytest.approx(built.record.memory.weight_bytes, rel=0.02)
-    assert found.engine_bytes == pytest.approx(built.record.engine_bytes, rel=0.1)  # a tiny one is all code
+    # Tiny ones, which are nearly all code.
+    assert found.engine_bytes == pytest.approx(built.record.engine_bytes, rel=0.05)
     assert found.moved_bytes == pytest.approx(built.record.cost["bytes"], rel=0.05)
     assert found.microseconds_modelled == pytest.approx(built.record.cost["microseconds_modelled"], rel=0.05)
 
@@ -76,3 +77,4 @@ def test_an_fp8_engine_of_the_same_model_is_what_an_export_to_fp8_gives(tmp_path
     )
     assert planned.kernels == built.audit.kernels
     assert planned.weight_bytes == pytest.approx(built.record.memory.weight_bytes, rel=0.02)
+    assert planned.engine_bytes == pytest.approx(built.record.engine_bytes, rel=0.05)
