@@ -128,8 +128,8 @@ def _shares(kernel: Kernel, *, plain: bool, narrow: bool) -> bool:
     """Tell whether kernels that are equal have one source; the first of a model that is fused has one of its own.
 
     Seen: where nothing is quantized, all but attention, two for each; TensorRT's own quantizers, if their scale is
-    one constant, and layouts of scales; with a loosened profile what makes FP4 codes by row, if its extents are not
-    each layer's own, as behind a Transpose or a Split. All else is stored for every launch, equal or not.
+    one constant, and layouts of scales; with a loosened profile what makes FP4 codes by row, if its extents are
+    not each layer's own, as behind a Transpose or a Split. All else is stored for every launch, equal or not.
     """
     if kernel.kind in {"quantize", "swizzle"}:
         return True

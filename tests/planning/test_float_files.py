@@ -47,9 +47,7 @@ def figures(plan):
     found = {}
     for engine in plan.gpus[0].engines:
         kinds = sorted((row.kind, row.kernels, row.precision, row.bytes, row.weight_bytes) for row in engine.rows)
-        # An engine has the names of nodes in it, and those are others.
-        size = pytest.approx(engine.engine_bytes, rel=1e-3)
-        found[engine.precision] = (engine.kernels, size, engine.device_bytes, kinds)
+        found[engine.precision] = (engine.kernels, engine.device_bytes, kinds)
     return found
 
 
@@ -63,6 +61,9 @@ def test_it_is_planned_as_the_file_that_export_makes(heads, tmp_path, recipe):
     expected = nvfp4_trt.plan(path, gpus=["rtx5090"], dims=DIMS)
     plan = nvfp4_trt.plan(heads, gpus=["rtx5090"], dims=DIMS, recipe=recipe, fp8=("out",), exclude=("pooler",))
     assert figures(plan) == figures(expected)
+    for one, other in zip(plan.gpus[0].engines, expected.gpus[0].engines, strict=True):
+        # An engine has the names of nodes in it, and those are others.
+        assert one.engine_bytes == pytest.approx(other.engine_bytes, rel=5e-3)
     assert plan.source == str(heads)
     assert plan.recipe == recipe
     assert "4 of its 6 products" in plan.notes[0]
