@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvfp4_trt.passes import QUARTER
 from nvfp4_trt.planning.operators import Role
 from nvfp4_trt.portable import BLOCK
 
@@ -68,7 +69,7 @@ class Text(NamedTuple):
         if self.codes:
             reads = (11_027 + 4_681 * (dynamic and not narrow)) * self.reads
             before = 7_269 * self.operations + 39_844 * self.turns + 101_049 * self.splits
-            return versions * (43_075 + before + reads)
+            return versions * (48_600 + before + reads)
         # Eight elements at a time have eight lines each.
         wide = dynamic and not self.picks and bool(self.norms or self.reductions or not narrow)
         lines = (622 if wide else 289) * self.operations + (1_802 if wide else 799) * self.moves
@@ -88,7 +89,7 @@ def text_of(nodes: Sequence[ir.Node], outline: Outline, *, reads: int, statistic
         reads: tensors that the kernel reads at run time.
         statistics: how many norms of other kernels it ends, and how many it leaves to others.
     """
-    before = _before_codes(nodes)
+    before = _before_codes(nodes, outline)
     ended, left = statistics
     kinds = [node.op_type for node in (nodes if before is None else before)]
     operations = sum(map(_operations, nodes if before is None else before)) + _FINISHED * (ended - left)
@@ -119,12 +120,16 @@ def _vectors(node: ir.Node, outline: Outline) -> int:
     return sum(outline.elements(value) > BLOCK for value in read)
 
 
-def _before_codes(nodes: Sequence[ir.Node]) -> list[ir.Node] | None:
-    """Return the nodes in front of the Split into the elements of a block; None where there is no such Split."""
-    split = next((node for node in nodes if node.op_type == "Split" and len(node.outputs) == BLOCK), None)
-    if split is None:
+def _before_codes(nodes: Sequence[ir.Node], outline: Outline) -> list[ir.Node] | None:
+    """Return the nodes in front of what makes FP4 codes; None where nothing does."""
+    if not any(outline.role(node) is Role.BLOCKS for node in nodes):
         return None
-    inside, wanted = set(nodes), dict.fromkeys(_makers(split))
+    reshaped = (node for node in nodes if node.op_type == "Reshape")
+    parts = next((node for node in reshaped if outline.shape(node.outputs[0])[-1:] == (QUARTER,)), None)
+    magnitude = next(_makers(parts), None) if parts is not None else None
+    if magnitude is None:
+        return None
+    inside, wanted = set(nodes), dict.fromkeys(_makers(magnitude))
     for node in reversed(list(nodes)):
         if node in wanted:
             wanted.update(dict.fromkeys(_makers(node)))
