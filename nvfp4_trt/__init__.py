@@ -5,8 +5,9 @@ The public names load on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nvfp4_trt.lazy import lazily
 
 if TYPE_CHECKING:
     from nvfp4_trt.api import (
@@ -148,12 +149,4 @@ __all__ = [
     "sensitivity",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

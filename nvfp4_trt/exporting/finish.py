@@ -107,14 +107,26 @@ def _name_weights(graph: ir.Graph, layers: Collection[str], modules: Mapping[str
 def _name_nodes(graph: ir.Graph) -> None:
     """Name nodes `module.path/Operator` and their results alike; a GEMM is `<its layer>/MatMul`."""
     taken: Counter[str] = Counter()
-    gemms = {site.gemm: site.layer for site in find_sites(graph)}
+    paths = _layer_paths(graph)
     for node in graph:
-        path = gemms.get(node) or module_path(node)
+        path = paths.get(node) or module_path(node)
         base = f"{path}/{node.op_type}" if path else node.op_type
         taken[base] += 1
         node.name = base if taken[base] == 1 else f"{base}_{taken[base]}"
         for index, value in enumerate(node.outputs):
             value.name = node.name if index == 0 else f"{node.name}.{index}"
+
+
+def _layer_paths(graph: ir.Graph) -> dict[ir.Node, str]:
+    """Return the paths of GEMMs, and of the quantizers in front of them, by the first layer that reads one."""
+    paths: dict[ir.Node, str] = {}
+    for site in find_sites(graph):
+        paths[site.gemm] = site.layer
+        quantizer = f"{site.layer}.input_quantizer".removeprefix(".")
+        for node in (site.scale, site.quantize, site.activation):
+            if node is not None:
+                paths.setdefault(node, quantizer)
+    return paths
 
 
 def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:

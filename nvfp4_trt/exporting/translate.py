@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 import torch
+from onnxscript.function_libs.torch_lib.ops.nn import aten_linear
 from onnxscript.values import Op, Opset
 
 from nvfp4_trt.format import scale_rule
 from nvfp4_trt.portable.functions import ARITHMETIC, DOMAIN, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _Schema = onnx.defs.OpSchema
 _REAL = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "any float")
@@ -96,6 +97,11 @@ _BY_TORCH = {
 }
 
 
+def _typed(value: Any, shape: Iterable[Any], dtype: Any) -> Any:
+    value.shape, value.dtype = ir.Shape(shape), dtype
+    return value
+
+
 def _per_tensor_scale(x: Any, rule: str = "spec") -> Any:
     return _op("PerTensorScale")(x, **scale_attributes(rule))
 
@@ -123,11 +129,20 @@ def _fake_quantize(x: Any, scale: Any, rule: str = "spec") -> Any:
 
 
 def _fake_quantize_scaled(x: Any, scaling: str, scale: Any = None, rule: str = "spec") -> Any:
+    # Between the nodes of one traced operator the exporter knows no shapes, and onnx none of the domain's.
     if scaling == "tensor":
-        scale = _per_tensor_scale(x, rule)
+        scale = _typed(_per_tensor_scale(x, rule), (), ir.DataType.FLOAT)
     elif scaling == "token":
-        scale = _per_token_scale(x, rule)
-    return _fake_quantize(x, scale, rule)
+        scale = _typed(_per_token_scale(x, rule), (*x.shape[:-1], 1), ir.DataType.FLOAT)
+    return _typed(_fake_quantize(x, scale, rule), x.shape, x.dtype)
+
+
+def _linear(
+    x: Any, packed: Any, block_scale: Any, weight_scale: Any, bias: Any, scaling: str, scale: Any = None
+) -> Any:
+    values = x if scaling == "none" else _fake_quantize_scaled(x, scaling, scale)
+    weight = _dequantize(packed, block_scale, weight_scale, x.dtype)
+    return aten_linear(values, _typed(weight, (packed.shape[0], packed.shape[1] * 2), x.dtype), bias)
 
 
 def _fp8_scale(x: Any, per_row: bool) -> Any:
@@ -152,6 +167,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.dequantize.default: _dequantize,
         ops.fake_quantize.default: _fake_quantize,
         ops.fake_quantize_scaled.default: _fake_quantize_scaled,
+        ops.linear.default: _linear,
         ops.fp8_scale.default: _fp8_scale,
         ops.fp8_dequantize.default: _fp8_dequantize,
         ops.fp8_fake_quantize.default: _fp8_fake_quantize,

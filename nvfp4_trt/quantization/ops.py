@@ -222,12 +222,17 @@ def _keep_for_backward(ctx: _Context, inputs: tuple[Tensor, Tensor | None, str],
     ctx.save_for_backward(x, scale)  # type: ignore[arg-type]
 
 
-def _straight_through(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
-    x, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+def straight_through(x: Tensor, scale: Tensor | None, gradient: Tensor) -> Tensor:
+    """Return the gradient of `x` `[..., K]` for that of its quantized values, as `fake_quantize` says."""
     # An eighth of slack: the scale is a rounded quotient of the amax itself, which must pass.
     reach = fmt.TWO_LEVEL_MAX * 1.125
     limit = reach if scale is None else scale * reach
-    return torch.where(x.float().abs() <= limit, gradient, torch.zeros_like(gradient)), None, None
+    return torch.where(x.float().abs() <= limit, gradient, torch.zeros_like(gradient))
+
+
+def _straight_through(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+    x, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+    return straight_through(x, scale, gradient), None, None
 
 
 fake_quantize.register_autograd(_straight_through, setup_context=_keep_for_backward)
