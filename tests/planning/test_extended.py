@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from transformer_block import Block
 
 import nvfp4_trt
 from nvfp4_trt.building.profiles import parse_ranges
@@ -13,29 +13,7 @@ from nvfp4_trt.planning.renaming import Renaming
 from nvfp4_trt.planning.repeats import Run, find_run, keep_blocks
 from nvfp4_trt.portable import load
 
-WIDTH, HEADS, NEVER = 64, 2, 1 << 30
-
-
-class Block(nn.Module):
-    """Attention and an MLP."""
-
-    def __init__(self, before):
-        super().__init__()
-        self.before = before
-        self.norm_1, self.norm_2 = nn.LayerNorm(WIDTH), nn.RMSNorm(WIDTH)
-        self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, 128), nn.Linear(128, WIDTH)
-
-    def attention(self, x):
-        q, k, v = (each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (self.q, self.k, self.v))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    def forward(self, x):
-        if self.before:
-            x = x + self.attention(self.norm_1(x))
-            return x + self.down(F.gelu(self.up(self.norm_2(x))))
-        x = self.norm_1(x + self.attention(x))
-        return self.norm_2(x + self.down(F.gelu(self.up(x))))
+WIDTH, NEVER = 64, 1 << 30
 
 
 class Stack(nn.Module):
@@ -44,7 +22,7 @@ class Stack(nn.Module):
     def __init__(self, layers, *, before=False, every=False):
         super().__init__()
         self.embed, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 48)
-        self.blocks = nn.ModuleList(Block(before) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(before, width=WIDTH, heads=2, inner=128) for _ in range(layers))
         self.every = every
 
     def forward(self, x):

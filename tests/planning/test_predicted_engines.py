@@ -3,34 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from transformer_block import Block
 
 import nvfp4_trt
 
-WIDTH, HEADS = 256, 4
-
-
-class Block(nn.Module):
-    """Attention and an MLP, with norms in front (Llama-style) or behind (BERT-style)."""
-
-    def __init__(self, before):
-        super().__init__()
-        self.before = before
-        norm = nn.RMSNorm if before else nn.LayerNorm
-        self.norm_1, self.norm_2 = norm(WIDTH), norm(WIDTH)
-        self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH, bias=not before) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, 512), nn.Linear(512, WIDTH)
-
-    def attention(self, x):
-        q, k, v = (each(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in (self.q, self.k, self.v))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    def forward(self, x):
-        if self.before:
-            x = x + self.attention(self.norm_1(x))
-            return x + self.down(F.gelu(self.up(self.norm_2(x))))
-        x = self.norm_1(x + self.attention(x))
-        return self.norm_2(x + self.down(F.gelu(self.up(x))))
+WIDTH = 256
 
 
 def exported(folder, before, recipe, *, dynamic=("batch,sequence",)):
