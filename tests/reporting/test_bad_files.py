@@ -10,7 +10,13 @@ import pytest
 from edited import edit_json
 from onnx import helper, numpy_helper
 
-from nvfp4_trt.errors import FileMissingError, NotOurOnnxError, OnnxInvalidError, UnknownGpuError
+from nvfp4_trt.errors import (
+    FileMissingError,
+    FileTruncatedError,
+    NotOurOnnxError,
+    OnnxInvalidError,
+    UnknownGpuError,
+)
 from nvfp4_trt.portable import load, save
 from nvfp4_trt.reporting import collect, render
 
@@ -114,7 +120,7 @@ def test_data_beside_the_file(made, tmp_path):
     data = tmp_path / "beside.onnx.data"
     assert collect(path).onnx_bytes == path.stat().st_size + data.stat().st_size
     os.truncate(data, 3000)
-    with pytest.raises(OnnxInvalidError, match=r"beside\.onnx"):
+    with pytest.raises(FileTruncatedError, match=r"beside\.onnx\.data ends within the tensor"):
         collect(path)
     data.unlink()
     with pytest.raises(FileMissingError, match=r"beside\.onnx\.data"):
